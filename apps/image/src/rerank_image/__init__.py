@@ -1,0 +1,1 @@
+"""Rerank image retrieval with global features on any folder of pictures."""

@@ -1,0 +1,1 @@
+"""Rerank passages and documents: search, claims, screening and multi-hop questions."""

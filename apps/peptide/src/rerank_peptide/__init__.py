@@ -1,0 +1,1 @@
+"""Rerank de novo peptide candidates for tandem mass spectra."""

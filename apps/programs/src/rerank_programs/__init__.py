@@ -1,0 +1,1 @@
+"""Rerank generated SQL, Python/pandas and Power Query M programs by what they do."""

@@ -1,0 +1,1 @@
+"""Rerank recommendations: conversational, cold-start and multi-interest."""

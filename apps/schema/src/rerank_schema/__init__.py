@@ -1,0 +1,1 @@
+"""Match the columns of one table set to another."""

@@ -1,0 +1,1 @@
+"""Choose, calibrate and explain among candidate summaries and answers."""

@@ -1,0 +1,197 @@
+"""What an app registers: everything the ablations, the report, the server and the umbrella command know of a domain.
+
+An app's ``domain.py`` holds one [`Domain`][rerank_core.domain.Domain] object and names it in the entry-point group
+``rerank.domains``. Discovery reads package metadata only; a domain's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
+
+from rerank_core.errors import UsageError
+from rerank_core.measures import Measure
+from rerank_core.reranker import Reranker
+from rerank_core.strategies.judges import Content
+from rerank_core.types import Candidate, Dataset
+
+Q = TypeVar("Q")
+C = TypeVar("C")
+
+GROUP = "rerank.domains"
+NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
+
+
+class Rendering(Protocol[Q, C]):
+    """How a domain shows itself to a judge; all that a judge of rerank-lm needs to work in the domain."""
+
+    instruction: str
+
+    def query(self, query: Q) -> Content: ...
+
+    def candidate(self, candidate: Candidate[C]) -> Content: ...
+
+
+@dataclass(frozen=True)
+class TextRendering(Generic[Q, C]):
+    """A rendering made of two functions."""
+
+    instruction: str
+    render_query: Callable[[Q], Content]
+    render_candidate: Callable[[Candidate[C]], Content]
+
+    def query(self, query: Q) -> Content:
+        """Return the query as text or picture."""
+        return self.render_query(query)
+
+    def candidate(self, candidate: Candidate[C]) -> Content:
+        """Return the candidate as text or picture."""
+        return self.render_candidate(candidate)
+
+
+class Codec(Protocol[Q, C]):
+    """JSON <-> query and content, for JSONL files, the server and cache keys. Values must be JSON-able."""
+
+    def encode_query(self, query: Q) -> Any: ...
+
+    def decode_query(self, value: Any) -> Q: ...
+
+    def encode_content(self, content: C) -> Any: ...
+
+    def decode_content(self, value: Any) -> C: ...
+
+
+class PlainCodec:
+    """Codec of domains whose queries and contents are JSON values already (text, numbers, dicts of them)."""
+
+    def encode_query(self, query: Any) -> Any:
+        """Return the query itself."""
+        return query
+
+    def decode_query(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def encode_content(self, content: Any) -> Any:
+        """Return the content itself."""
+        return content
+
+    def decode_content(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named reranker of a domain.
+
+    Parameters
+    ----------
+    make
+        ``make(config) -> Reranker``; ``config`` is the default with the caller's values on top.
+    title
+        One line: what it does.
+    source
+        Paper or product it follows, or ``"ours"``.
+    needs
+        Extras, models or data it needs, for example ``("lightgbm", "model: ms-marco-minilm-l12")``.
+    default
+        Default configuration; also names every configuration key the method knows.
+    cost
+        In words, what it costs a query: ``"1 forward a candidate"``.
+    """
+
+    make: Callable[[Mapping[str, Any]], Reranker]
+    title: str
+    source: str = "ours"
+    needs: tuple[str, ...] = ()
+    default: Mapping[str, Any] = NO_CONFIG
+    cost: str = ""
+
+    def build(self, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:
+        """Make the reranker.
+
+        Raises
+        ------
+        UsageError
+            When the configuration names a key that the method does not know.
+        """
+        unknown = sorted(set(config) - set(self.default))
+        if unknown:
+            known = ", ".join(sorted(self.default)) or "none"
+            raise UsageError(f"unknown setting {unknown[0]!r}; this method's settings: {known}")
+        return self.make({**self.default, **config})
+
+
+@dataclass(frozen=True)
+class Domain(Generic[Q, C]):
+    """One field of reranking.
+
+    Parameters
+    ----------
+    name, title
+        The entry point's name, and what a person calls the field.
+    methods
+        Named rerankers; ``"default"`` is what a user gets who names none.
+    measures
+        The field's official measures; the common ones come for free.
+    codec
+        JSON <-> query and content.
+    rendering
+        None where a judge cannot read the domain.
+    sample
+        Embedded real input with gold; no network, built in seconds, same for the same seed.
+    load
+        Reads a data folder (``data/<topic>``) into a dataset, for ablations; None where there is no such layout.
+    demo_methods
+        Methods the demo compares; by default ``("default",)``.
+    """
+
+    name: str
+    title: str
+    methods: Mapping[str, Method]
+    measures: Sequence[Measure]
+    codec: Codec[Q, C]
+    rendering: Rendering[Q, C] | None
+    sample: Callable[[], Dataset[Q, C]]
+    load: Callable[[Path], Dataset[Q, C]] | None = None
+    demo_methods: tuple[str, ...] = ("default",)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def method(self, name: str, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:
+        """Build a reranker by name.
+
+        Raises
+        ------
+        UsageError
+            When there is no such method; the text lists those there are.
+        """
+        if name not in self.methods:
+            raise UsageError(f"{self.name} has no method {name!r}; methods: {', '.join(sorted(self.methods))}")
+        return self.methods[name].build(config)
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the installed domains' entry points by name, without importing any of them."""
+    return {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+
+
+def load(name: str) -> Domain[Any, Any]:
+    """Import a domain.
+
+    Raises
+    ------
+    UsageError
+        When no such domain is installed.
+    """
+    found = installed()
+    if name not in found:
+        raise UsageError(f"no domain {name!r} is installed; installed: {', '.join(found) or 'none'}")
+    domain = found[name].load()
+    if not isinstance(domain, Domain):
+        raise UsageError(f"entry point {name!r} of {GROUP} is not a Domain but {type(domain).__name__}")
+    return domain

@@ -1,0 +1,1 @@
+"""Encoders, language-model back ends, judges, losses, rewards and training recipes for rerank-core."""
