@@ -21,17 +21,18 @@ from rerank_core.types import Candidate, Dataset
 
 Q = TypeVar("Q")
 C = TypeVar("C")
+Q_contra = TypeVar("Q_contra", contravariant=True)
 
 GROUP = "rerank.domains"
 NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 
-class Rendering(Protocol[Q, C]):
+class Rendering(Protocol[Q_contra, C]):
     """How a domain shows itself to a judge; all that a judge of rerank-lm needs to work in the domain."""
 
     instruction: str
 
-    def query(self, query: Q) -> Content: ...
+    def query(self, query: Q_contra) -> Content: ...
 
     def candidate(self, candidate: Candidate[C]) -> Content: ...
 

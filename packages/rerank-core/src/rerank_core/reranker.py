@@ -10,21 +10,16 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from rerank_core.budget import Budget, Meter
 from rerank_core.types import Cost, FloatArray, Ranking, Request, Status
 
-Q = TypeVar("Q")
-C = TypeVar("C")
-Q_contra = TypeVar("Q_contra", contravariant=True)
-C_contra = TypeVar("C_contra", contravariant=True)
-
 
 @runtime_checkable
-class Reranker(Protocol[Q_contra, C_contra]):
+class Reranker(Protocol):
     """Anything that reorders candidates.
 
     ``rerank`` returns one ranking a request, in the order of the requests. ``fingerprint`` names configuration and
@@ -34,7 +29,7 @@ class Reranker(Protocol[Q_contra, C_contra]):
     @property
     def name(self) -> str: ...
 
-    def rerank(self, requests: Sequence[Request[Q_contra, C_contra]]) -> list[Ranking]: ...
+    def rerank(self, requests: Sequence[Request[Any, Any]]) -> list[Ranking]: ...
 
     def fingerprint(self) -> str: ...
 
@@ -68,7 +63,11 @@ def _plain(x: Any) -> Any:
     if is_dataclass(x) and not isinstance(x, type):
         return {"__type__": type(x).__name__, **asdict(x)}
     if isinstance(x, np.ndarray):
-        return {"dtype": str(x.dtype), "shape": x.shape, "sha": hashlib.sha256(np.ascontiguousarray(x)).hexdigest()}
+        return {
+            "dtype": str(x.dtype),
+            "shape": x.shape,
+            "sha": hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest(),
+        }
     if isinstance(x, np.generic):
         return x.item()
     if isinstance(x, Mapping):
