@@ -110,7 +110,7 @@ class Method:
     title: str
     source: str = "ours"
     needs: tuple[str, ...] = ()
-    default: Mapping[str, Any] = NO_CONFIG
+    default: Mapping[str, Any] = field(default_factory=lambda: NO_CONFIG)
     cost: str = ""
 
     def build(self, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:

@@ -95,7 +95,7 @@ class Candidate(Generic[C]):
     id: str
     content: C
     score: float | None = None
-    features: Mapping[str, float] = EMPTY
+    features: Mapping[str, float] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
