@@ -15,43 +15,28 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rerank_core.errors import UsageError
 from rerank_core.measures import Measure
+from rerank_core.rendering import Rendering, TextRendering
 from rerank_core.reranker import Reranker
-from rerank_core.strategies.judges import Content
-from rerank_core.types import Candidate, Dataset
+from rerank_core.types import Dataset
 
 Q = TypeVar("Q")
 C = TypeVar("C")
-Q_contra = TypeVar("Q_contra", contravariant=True)
 
 GROUP = "rerank.domains"
 NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
-
-class Rendering(Protocol[Q_contra, C]):
-    """How a domain shows itself to a judge; all that a judge of rerank-lm needs to work in the domain."""
-
-    instruction: str
-
-    def query(self, query: Q_contra) -> Content: ...
-
-    def candidate(self, candidate: Candidate[C]) -> Content: ...
-
-
-@dataclass(frozen=True)
-class TextRendering(Generic[Q, C]):
-    """A rendering made of two functions."""
-
-    instruction: str
-    render_query: Callable[[Q], Content]
-    render_candidate: Callable[[Candidate[C]], Content]
-
-    def query(self, query: Q) -> Content:
-        """Return the query as text or picture."""
-        return self.render_query(query)
-
-    def candidate(self, candidate: Candidate[C]) -> Content:
-        """Return the candidate as text or picture."""
-        return self.render_candidate(candidate)
+__all__ = [
+    "GROUP",
+    "NO_CONFIG",
+    "Codec",
+    "Domain",
+    "Method",
+    "PlainCodec",
+    "Rendering",
+    "TextRendering",
+    "installed",
+    "load",
+]
 
 
 class Codec(Protocol[Q, C]):

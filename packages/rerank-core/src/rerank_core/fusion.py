@@ -35,7 +35,11 @@ def _matrix(runs: Sequence[Scored]) -> tuple[list[str], FloatArray]:
     scores = np.full((len(runs), len(index)), np.nan)
     for row, run in zip(scores, runs, strict=True):
         if run:
-            row[[index[i] for i in run]] = list(run.values())
+            values = np.array(list(run.values()), dtype=np.float64)
+            finite = values[np.isfinite(values)]
+            # An infinite score is just beyond the finite ones, so that sums and spreads stay numbers.
+            beyond = (finite.min() - 1, finite.max() + 1) if len(finite) else (-1.0, 1.0)
+            row[[index[i] for i in run]] = np.clip(values, *beyond)
     return list(index), scores
 
 

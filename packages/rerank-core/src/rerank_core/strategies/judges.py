@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from rerank_core.rendering import Content, Picture
 from rerank_core.types import Cost, FloatArray, Status
 
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image for judges that see: encoded bytes (PNG, JPEG, ...) and an optional caption."""
-
-    data: bytes
-    caption: str = ""
-
-
-Content: TypeAlias = str | Picture
-"""What a judge reads: text or a picture."""
+__all__ = [
+    "Content",
+    "Group",
+    "GroupJudge",
+    "Item",
+    "Judge",
+    "ListJudge",
+    "Order",
+    "Pair",
+    "PairwiseJudge",
+    "Picture",
+    "PointwiseJudge",
+    "SetJudge",
+    "Triple",
+]
 
 
 @dataclass(frozen=True, slots=True)
