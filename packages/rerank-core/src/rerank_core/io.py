@@ -33,6 +33,7 @@ __all__ = [
     "open_binary",
     "open_text",
     "ranking_of",
+    "read_gold",
     "read_json",
     "read_jsonl",
     "read_lines",
@@ -43,6 +44,7 @@ __all__ = [
     "read_run",
     "run_of",
     "trec_order",
+    "write_gold",
     "write_json",
     "write_rankings",
     "write_rankllm",
@@ -115,6 +117,34 @@ def read_qrels(path: str | Path) -> Gold:
     if not gold:
         raise InputError("holds no qrels lines", path)
     return gold
+
+
+def read_gold(path: str | Path) -> Gold:
+    """Read gold: TREC qrels, or JSONL with ``{"id", "gold": {candidate id: gain}}`` a line.
+
+    Raises
+    ------
+    InputError
+        With file and line where neither form fits.
+    """
+    first = next((line for _, line in read_lines(path) if line.strip()), "")
+    if not first.lstrip().startswith("{"):
+        return read_qrels(path)
+    gold: dict[str, dict[str, float]] = {}
+    for number, value in read_jsonl(path):
+        gains = value.get("gold")
+        if "id" not in value or not isinstance(gains, dict):
+            raise InputError("a gold line needs 'id' and 'gold', an object of candidate id -> gain", path, number)
+        gold[str(value["id"])] = {str(k): _feature(v, path, number) for k, v in gains.items()}
+    return gold
+
+
+def write_gold(path: str | Path, gold: Gold) -> None:
+    """Write gold as JSONL atomically; see `read_gold`."""
+    with atomic_write(path) as file:
+        for i, gains in gold.items():
+            json.dump({"id": i, "gold": dict(gains)}, file, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
 
 
 def trec_order(docs: Mapping[str, float]) -> list[str]:
@@ -240,8 +270,7 @@ def ranking_to_json(ranking: Ranking, *, seconds: bool = True) -> dict[str, Any]
     """Encode one ranking: ``{"id", "ranking": [{"id", "score", "rank", "reason"?}], "status", "cost"}``."""
     items = []
     for rank, item in enumerate(ranking.items, 1):
-        score = item.score if item.score is None or math.isfinite(item.score) else math.copysign(1e308, item.score)
-        entry: dict[str, Any] = {"id": item.id, "score": score, "rank": rank}
+        entry: dict[str, Any] = {"id": item.id, "score": item.score, "rank": rank}
         if item.reason is not None:
             entry["reason"] = item.reason
         items.append(entry)

@@ -215,7 +215,7 @@ class Ranking:
         items = tuple(
             Ranked(
                 request.candidates[i].id,
-                None if missing[i] else float(values[i]),
+                _finite(float(values[i])),
                 why.get(request.candidates[i].id),
             )
             for i in order
@@ -309,7 +309,8 @@ class Dataset(Generic[Q, C]):
 
 
 def _finite(x: float | None) -> float | None:
-    return None if x is None or math.isnan(x) else float(x)
+    """Return a number that JSON can hold: NaN becomes None, infinities the largest finite numbers."""
+    return None if x is None or math.isnan(x) else min(max(float(x), -1e308), 1e308)
 
 
 def _first_double(ids: Sequence[str]) -> str | None:
