@@ -1,7 +1,7 @@
 """Fusion: several scored lists of one query become one.
 
-Every method takes runs (id -> score, higher is better) and gives a score to every id of the union. What an id that is
-missing from a list gets is part of each method's definition:
+Every method takes runs (id -> score, higher is better) and gives a score to every id of the union. Ties inside a
+list keep the list's own order. What an id that is missing from a list gets is part of each method's definition:
 
 ==========  =============================================================================================
 ``rrf``     nothing from that list (Cormack, Clarke and Buettcher, SIGIR 2009; k = 60)
@@ -17,6 +17,7 @@ missing from a list gets is part of each method's definition:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,30 +27,49 @@ from rerank_core.types import FloatArray
 Scored = Mapping[str, float]
 
 
-def _matrix(runs: Sequence[Scored]) -> tuple[list[str], FloatArray]:
-    """Return the union of ids in order of first sight and scores of shape (n_runs, n_ids), NaN where missing."""
+@dataclass(frozen=True)
+class Lists:
+    """Several lists over the union of their ids.
+
+    Parameters
+    ----------
+    ids
+        The union, in order of first sight.
+    scores
+        Shape (n_lists, n_ids), NaN where a list does not hold an id.
+    places
+        Shape (n_lists, n_ids): where the list names the id; breaks ties inside a list, as its maker ordered them.
+    """
+
+    ids: tuple[str, ...]
+    scores: FloatArray
+    places: FloatArray
+
+    def ranks(self) -> FloatArray:
+        """Return 1-based ranks, shape (n_lists, n_ids), NaN where missing."""
+        out = np.full(self.scores.shape, np.nan)
+        for row, place, target in zip(self.scores, self.places, out, strict=True):
+            held = np.flatnonzero(~np.isnan(row))
+            target[held[np.lexsort((place[held], -row[held]))]] = np.arange(1, len(held) + 1)
+        return out
+
+
+def _lists(runs: Sequence[Scored]) -> Lists:
     index: dict[str, int] = {}
     for run in runs:
         for i in run:
             index.setdefault(i, len(index))
-    scores = np.full((len(runs), len(index)), np.nan)
-    for row, run in zip(scores, runs, strict=True):
+    scores, places = np.full((2, len(runs), len(index)), np.nan)
+    for row, place, run in zip(scores, places, runs, strict=True):
         if run:
             values = np.array(list(run.values()), dtype=np.float64)
-            finite = values[np.isfinite(values)]
-            # An infinite score is just beyond the finite ones, so that sums and spreads stay numbers.
-            beyond = (finite.min() - 1, finite.max() + 1) if len(finite) else (-1.0, 1.0)
-            row[[index[i] for i in run]] = np.clip(values, *beyond)
-    return list(index), scores
-
-
-def _ranks(row: FloatArray, ids: Sequence[str]) -> FloatArray:
-    """Return 1-based ranks in trec_eval's order (score falling, ties by id falling); NaN where the score is."""
-    values = row.tolist()
-    order = sorted(np.flatnonzero(~np.isnan(row)).tolist(), key=lambda j: (values[j], ids[j]), reverse=True)
-    ranks = np.full(row.shape, np.nan)
-    ranks[order] = np.arange(1, len(order) + 1)
-    return ranks
+            usual = values[np.abs(values) < 1e100]
+            # An infinite (or absurd) score is just beyond the others, so that sums and spreads stay numbers.
+            beyond = (usual.min() - 1, usual.max() + 1) if len(usual) else (-1.0, 1.0)
+            at = [index[i] for i in run]
+            row[at] = np.clip(values, *beyond)
+            place[at] = np.arange(len(at))
+    return Lists(tuple(index), scores, places)
 
 
 def _minmax(scores: FloatArray) -> FloatArray:
@@ -62,31 +82,30 @@ def _minmax(scores: FloatArray) -> FloatArray:
     return out
 
 
-def rrf(scores: FloatArray, ids: Sequence[str], weights: FloatArray, *, k: float = 60.0) -> FloatArray:
+def rrf(lists: Lists, weights: FloatArray, *, k: float = 60.0) -> FloatArray:
     """Reciprocal rank fusion: sum of w / (k + rank)."""
-    ranks = np.stack([_ranks(row, ids) for row in scores])
-    return np.nansum(weights[:, None] / (k + ranks), axis=0)
+    return np.nansum(weights[:, None] / (k + lists.ranks()), axis=0)
 
 
-def combsum(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> FloatArray:
+def combsum(lists: Lists, weights: FloatArray) -> FloatArray:
     """Sum of min-max scaled scores."""
-    return np.nansum(weights[:, None] * _minmax(scores), axis=0)
+    return np.nansum(weights[:, None] * _minmax(lists.scores), axis=0)
 
 
-def combmnz(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> FloatArray:
+def combmnz(lists: Lists, weights: FloatArray) -> FloatArray:
     """CombSUM times the number of lists that hold the id."""
-    return combsum(scores, ids, weights) * (~np.isnan(scores)).sum(axis=0)
+    return combsum(lists, weights) * (~np.isnan(lists.scores)).sum(axis=0)
 
 
-def minmax(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> FloatArray:
+def minmax(lists: Lists, weights: FloatArray) -> FloatArray:
     """Weighted mean of min-max scaled scores."""
-    return combsum(scores, ids, weights) / max(weights.sum(), 1e-12)
+    return combsum(lists, weights) / max(weights.sum(), 1e-12)
 
 
-def zscore(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> FloatArray:
+def zscore(lists: Lists, weights: FloatArray) -> FloatArray:
     """Weighted sum of per-list z-scores (population standard deviation)."""
-    total = np.zeros(scores.shape[1])
-    for row, weight in zip(scores, weights, strict=True):
+    total = np.zeros(len(lists.ids))
+    for row, weight in zip(lists.scores, weights, strict=True):
         held = ~np.isnan(row)
         if not held.any():
             continue
@@ -96,12 +115,11 @@ def zscore(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> Float
     return total
 
 
-def borda(scores: FloatArray, ids: Sequence[str], weights: FloatArray) -> FloatArray:
+def borda(lists: Lists, weights: FloatArray) -> FloatArray:
     """Borda count over the union: n points for the first, 1 for the last; missing ids share what is left evenly."""
-    n = scores.shape[1]
+    n = len(lists.ids)
     total = np.zeros(n)
-    for row, weight in zip(scores, weights, strict=True):
-        ranks = _ranks(row, ids)
+    for ranks, weight in zip(lists.ranks(), weights, strict=True):
         held = int((~np.isnan(ranks)).sum())
         rest = (n - held + 1) / 2  # mean of the points n - held, ..., 1
         total += weight * np.where(np.isnan(ranks), rest, n - ranks + 1)
@@ -118,23 +136,12 @@ FUSIONS: dict[str, Callable[..., FloatArray]] = {
 }
 
 
-def head(
-    scores: FloatArray,
-    ids: Sequence[str],
-    weights: FloatArray,
-    *,
-    h: int = 1,
-    below: str = "rrf",
-    **options: Any,
-) -> FloatArray:
+def head(lists: Lists, weights: FloatArray, *, h: int = 1, below: str = "rrf", **options: Any) -> FloatArray:
     """The first list is trusted: it keeps its first ``h`` places, in its order; ``below`` orders the rest."""
-    fused = FUSIONS[below](scores, ids, weights, **options)
-    ranks = _ranks(scores[0], ids)
+    fused = FUSIONS[below](lists, weights, **options)
+    ranks = lists.ranks()[0]
     protected = ranks <= h
-    if protected.any():
-        top = fused.max()
-        fused = np.where(protected, top + 1.0 + h - ranks, fused)
-    return fused
+    return np.where(protected, fused.max() + 1.0 + h - ranks, fused) if protected.any() else fused
 
 
 FUSIONS["head"] = head
@@ -169,10 +176,9 @@ def fuse(
     w = np.ones(len(runs)) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != (len(runs),):
         raise ValueError(f"{w.size} weights for {len(runs)} lists")
-    ids, scores = _matrix(runs)
-    if not ids:
+    lists = _lists(runs)
+    if not lists.ids:
         return {}
-    fused = FUSIONS[method](scores, ids, w, **options)
     # Rounding away the last bits makes sums of the same terms in another order tie, as they should.
-    values = np.round(fused, 12).tolist()
-    return {i: s for s, i in sorted(zip(values, ids, strict=True), reverse=True)}
+    values = np.round(FUSIONS[method](lists, w, **options), 12).tolist()
+    return {i: s for s, i in sorted(zip(values, lists.ids, strict=True), reverse=True)}
