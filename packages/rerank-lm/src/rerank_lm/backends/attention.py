@@ -65,9 +65,9 @@ def _attend(
             backend.forwards += 1
             model(
                 torch.tensor([row[shared:]], device=backend.device),
-                past_key_values=backend._cache(past, 1),
                 use_cache=True,
                 logits_to_keep=1,
+                **{backend._cache_word: backend._cache(past, 1)},
             )
         finally:
             for hook in hooks:

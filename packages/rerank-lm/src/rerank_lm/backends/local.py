@@ -8,6 +8,7 @@ once up to where they differ, and the rest continues from that cache.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -291,7 +292,13 @@ class LocalBackEnd(Partial):
             self.forwards += 1
             self.scored_tokens += len(ids)
             out = self.model(torch.tensor([ids], device=self.device), use_cache=True, logits_to_keep=1)
-        return [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+        filled = out[self._cache_word] if self._cache_word in out else out.past_key_values
+        return [(layer.keys, layer.values) for layer in filled.layers]
+
+    @cached_property
+    def _cache_word(self) -> str:
+        """What this transformers release calls the cache argument (``past_key_values`` before 5.24)."""
+        return "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
 
     def _cache(self, past: list[tuple[Tensor, Tensor]], n: int) -> Any:
         from transformers import DynamicCache
@@ -310,7 +317,7 @@ class LocalBackEnd(Partial):
         index = {p: i for i, p in enumerate(positions)}
         arguments: dict[str, Any] = {}
         if past is not None:
-            arguments["past_key_values"] = self._cache(past, len(rows))
+            arguments[self._cache_word] = self._cache(past, len(rows))
             arguments["use_cache"] = True
         else:
             arguments["use_cache"] = False
