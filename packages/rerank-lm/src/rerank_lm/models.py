@@ -250,7 +250,7 @@ def installed_models() -> dict[str, ResolvedModel | ModelNotFound]:
 
 
 def cache_folder() -> Path:
-    """Return the per-user folder for converted weights: ``$RERANK_CACHE``, ``$XDG_CACHE_HOME/rerank`` or ``~/.cache/rerank``."""
+    """Return the folder for converted weights: ``$RERANK_CACHE``, ``$XDG_CACHE_HOME/rerank`` or ``~/.cache/rerank``."""
     if os.environ.get("RERANK_CACHE"):
         return Path(os.environ["RERANK_CACHE"]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
