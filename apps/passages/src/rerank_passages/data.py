@@ -5,6 +5,7 @@ Queries are TSV (``id<TAB>text``) or JSONL; passages are JSONL, one object a lin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -116,7 +117,9 @@ def requests_from_run(
     """
     without_query = [qid for qid in run if qid not in queries]
     if without_query:
-        raise InputError(f"the run has {len(without_query)} queries that are not in the queries file, first {without_query[0]!r}")
+        raise InputError(
+            f"the run has {len(without_query)} queries that are not in the queries file, first {without_query[0]!r}"
+        )
     requests, missing = [], []
     for qid, docs in run.items():
         ids = trec_order(docs)[:top]
@@ -125,10 +128,47 @@ def requests_from_run(
             candidates = tuple(Candidate(i, passages[i], float(docs[i])) for i in ids)
             requests.append(Request(qid, queries[qid], candidates))
     if missing:
-        raise InputError(f"the run names {len(set(missing))} passages that are not in the passages file, first {missing[0]!r}")
+        raise InputError(
+            f"the run names {len(set(missing))} passages that are not in the passages file, first {missing[0]!r}"
+        )
     return requests
 
 
 def run_ids(run: Run, top: int | None = None) -> set[str]:
     """Return the passage ids a run needs."""
     return {i for docs in run.values() for i in trec_order(docs)[:top]}
+
+
+def read_candidates(path: str | Path) -> list[PassageRequest]:
+    """Read requests that bring their candidates: ``{"qid", "query", "candidates": [{"docid", "text", "score"?}]}``.
+
+    Candidates stand in first-stage order; a missing score is fine.
+
+    Raises
+    ------
+    InputError
+        A missing field or an id twice, with file and line.
+    """
+    requests: list[PassageRequest] = []
+    for line, value in read_jsonl(path):
+        qid, query = _field(value, QUERY_ID, path, line), _field(value, ("query", "text"), path, line)
+        entries = value.get("candidates")
+        if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+            raise InputError("'candidates' must be a list of objects that is not empty", path, line)
+        candidates = []
+        for entry in entries:
+            score = entry.get("score")
+            candidates.append(
+                Candidate(
+                    _field(entry, PASSAGE_ID, path, line),
+                    _field(entry, PASSAGE_TEXT, path, line),
+                    float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None,
+                )
+            )
+        try:
+            requests.append(Request(qid, query, tuple(candidates)))
+        except ValueError as error:
+            raise InputError(str(error), path, line) from None
+    if len({r.id for r in requests}) != len(requests):
+        raise InputError("a query id occurs twice", path)
+    return requests

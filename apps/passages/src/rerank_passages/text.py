@@ -10,7 +10,9 @@ from typing import Any
 _WORD = re.compile(r"\w+", re.UNICODE)
 # Ends of sentences; abbreviations and initials do not end one.
 _END = re.compile(r"(?<=[.!?])([\"'”’)\]]*)\s+(?=[\"'“‘(\[]?[A-Z0-9])|()\n{2,}")
-_NO_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|St|vs|etc|e\.g|i\.e|cf|Fig|al|No|Jr|Sr|Inc|U\.S)|\b[A-Z])\.$")
+_NO_END = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|St|vs|etc|e\.g|i\.e|cf|Fig|al|No|Jr|Sr|Inc|U\.S)|\b[A-Z])\.$"
+)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -53,7 +55,40 @@ def sentences(text: str) -> list[str]:
 
 
 STOPWORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was "
-    "will with".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "for",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "will",
+        "with",
+    ]
 )
 """Lucene's English stop words."""
