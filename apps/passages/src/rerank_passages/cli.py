@@ -1,0 +1,141 @@
+"""The command ``rerank-passages``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rerank_core.cli import (
+    BudgetCalls,
+    BudgetSeconds,
+    BudgetTokens,
+    ConfigOption,
+    MethodOption,
+    OutOption,
+    ResumeFlag,
+    SeedOption,
+    ThreadsOption,
+    app_for,
+    budget_of,
+    eval_command,
+    fuse_command,
+    rerank_to,
+    run,
+    set_threads,
+    settings,
+)
+from rerank_core.domain import Domain
+from rerank_core.errors import UsageError
+
+
+def _domain() -> Domain[str, str]:
+    from rerank_passages.domain import domain
+
+    return domain
+
+
+app = app_for(
+    _domain,
+    help_text="Rerank passages and documents: search, rerank, claims, screening, multi-hop questions.",
+    without=("rerank", "eval"),
+)
+app.command("eval")(eval_command)
+app.command("fuse")(fuse_command)
+
+QueriesOption = Annotated[Path, typer.Option("--queries", help="TSV id<TAB>text, or JSONL (.gz).")]
+PassagesOption = Annotated[Path, typer.Option("--passages", help="JSONL {docid|id, text, title?} (.gz).")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Alias, model folder or hub name.")]
+
+
+@app.command("search")
+def search_command(
+    queries: QueriesOption,
+    passages: PassagesOption,
+    out: OutOption,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Passages a query.")] = 100,
+    k1: Annotated[float, typer.Option("--k1", min=0)] = 0.9,
+    b: Annotated[float, typer.Option("--b", min=0, max=1)] = 0.4,
+) -> None:
+    """Search passages with BM25 and write a TREC run."""
+    from rerank_core.io import write_run
+    from rerank_core.reranker import FirstStage
+    from rerank_passages.data import read_passages, read_queries
+    from rerank_passages.retrieve import Bm25Index, Bm25Params
+
+    asked, texts = read_queries(queries), read_passages(passages)
+    requests = Bm25Index.build(texts, Bm25Params(k1, b)).requests(asked, texts, top)
+    write_run(out, FirstStage().rerank(requests), tag="bm25")
+    _say(f"{len(requests)} of {len(asked)} queries found something in {len(texts)} passages -> {out}")
+
+
+@app.command("rerank")
+def rerank_command(
+    queries: QueriesOption,
+    passages: PassagesOption,
+    run_file: Annotated[Path, typer.Option("--run", help="First stage: TREC run (.gz).")],
+    out: OutOption,
+    method: MethodOption = "default",
+    model: ModelOption = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Candidates a query to keep and rerank.")] = 100,
+    window: Annotated[int | None, typer.Option("--window", min=2, help="Window of listwise judges.")] = None,
+    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Stride of the window.")] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server of the judge.")] = None,
+    record: Annotated[Path | None, typer.Option("--record", help="Record the model's answers here.")] = None,
+    replay: Annotated[Path | None, typer.Option("--replay", help="Answer from this record, without a model.")] = None,
+    config: ConfigOption = None,
+    resume: ResumeFlag = True,
+    budget_seconds: BudgetSeconds = None,
+    budget_calls: BudgetCalls = None,
+    budget_tokens: BudgetTokens = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Rerank a TREC run; writes a TREC run, or JSONL where OUT ends in .jsonl."""
+    set_threads(threads)
+    from rerank_core.io import read_run
+    from rerank_passages.data import read_passages, read_queries, requests_from_run, run_ids
+
+    domain = _domain()
+    flags = {
+        "model": model,
+        "precision": precision,
+        "window": window,
+        "stride": stride,
+        "endpoint": endpoint,
+        "record": record,
+        "replay": replay,
+        "seed": seed or None,
+    }
+    chosen = _settings(domain, method, flags, settings(config))
+    first = read_run(run_file)
+    asked, texts = read_queries(queries), read_passages(passages, run_ids(first, top))
+    requests = requests_from_run(asked, texts, first, top=top)
+    budget = budget_of(budget_calls, budget_tokens, budget_seconds)
+    rerank_to(domain, requests, method, chosen, out, resume, budget)
+
+
+def _settings(domain: Domain[str, str], method: str, flags: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return the method's settings: the flags that it knows, and ``--set`` over them."""
+    known = domain.methods[method].default if method in domain.methods else {}
+    given = {k: v for k, v in flags.items() if v is not None}
+    foreign = sorted(k for k in given if k not in known and method in domain.methods and k != "seed")
+    if foreign:
+        raise UsageError(
+            f"method {method!r} takes no --{foreign[0]}; its settings: {', '.join(sorted(known)) or 'none'}"
+        )
+    if "options" in known:  # a judge: --set names its own options, except where they are the builder's
+        options = {k: v for k, v in config.items() if k not in known}
+        config = {k: v for k, v in config.items() if k in known} | {"options": options}
+    return {k: v for k, v in given.items() if k in known} | config
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Entry point of ``rerank-passages``."""
+    run(app, prog_name="rerank-passages")
