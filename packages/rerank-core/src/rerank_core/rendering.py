@@ -28,7 +28,8 @@ Content: TypeAlias = str | Picture
 class Rendering(Protocol[Q_contra, C]):
     """How a domain shows itself to a judge; all that a judge of rerank-lm needs to work in the domain."""
 
-    instruction: str
+    @property
+    def instruction(self) -> str: ...
 
     def query(self, query: Q_contra) -> Content: ...
 
