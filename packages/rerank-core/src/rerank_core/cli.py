@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from rerank_core.errors import InputError, RerankError, UsageError
+from rerank_core.errors import RerankError, UsageError
+from rerank_core.terminal import console, print_json, print_rows
 
 if TYPE_CHECKING:
     from rerank_core.domain import Domain
     from rerank_core.measures import Missing
 
 COMMANDS = "rerank.commands"
-JUDGES = "rerank.judges"
 
 # -- what every command shares -------------------------------------------------------------------------------------
 
@@ -87,34 +87,6 @@ def fail(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def print_json(value: Any) -> None:
-    """Print JSON on stdout; a number that does not exist is null, never NaN."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=1, allow_nan=False)
-    sys.stdout.write("\n")
-
-
-def print_rows(rows: Sequence[Any], as_json: bool) -> None:
-    """Print result rows (`Row` objects or their dicts): a JSON list, or a table with intervals."""
-    plain = [r if isinstance(r, dict) else r.as_dict() for r in rows]
-    if as_json:
-        print_json(plain)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    extra = [k for k in dict.fromkeys(k for r in plain for k in r) if k in ("domain", "subset", "p", "diff", "seconds")]
-    table = Table("system", "measure", "value", "95 % interval", "n", *extra)
-    for r in plain:
-        interval = f"[{_short(r.get('ci_low'))}, {_short(r.get('ci_high'))}]"
-        tail = [_short(r.get(k)) for k in extra]
-        table.add_row(str(r["system"]), str(r["measure"]), _short(r["value"]), interval, str(r["n"]), *tail)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
-
-
-def _short(x: Any) -> str:
-    return "–" if x is None else f"{x:.4f}" if isinstance(x, float) else str(x)
-
-
 def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` settings; a value is JSON where it parses as such, else text."""
     out: dict[str, Any] = {}
@@ -154,18 +126,32 @@ def method_rows(domain: Domain[Any, Any]) -> list[dict[str, Any]]:
 
 
 def print_methods(domain: Domain[Any, Any], as_json: bool) -> None:
-    """Print a domain's methods."""
+    """Print a domain's methods, and the judges that work in it."""
+    from rerank_core.judging import catalogue
+
     rows = method_rows(domain)
+    if domain.rendering is not None:
+        rows += [
+            {
+                "name": j["name"],
+                "title": j.get("title", ""),
+                "source": j.get("source", ""),
+                "needs": ["rerank-lm", j.get("capability", "")],
+                "cost": f"{j.get('calls', '')} calls",
+                "settings": {},
+            }
+            for j in catalogue()
+            if j["name"] not in domain.methods
+        ]
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("method", "what it does", "source", "needs", "cost a query")
     for r in rows:
         table.add_row(r["name"], r["title"], r["source"], ", ".join(r["needs"]) or "–", r["cost"] or "–")
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    console().print(table)
 
 
 # -- an app's command ----------------------------------------------------------------------------------------------
@@ -193,6 +179,10 @@ def app_for(
         requests: Annotated[Path, typer.Argument(help="Requests, JSONL (.gz).")],
         out: OutOption,
         method: MethodOption = "default",
+        model: Annotated[
+            str | None, typer.Option("--model", help="Model of a judge: alias, folder or hub name.")
+        ] = None,
+        endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server of a judge.")] = None,
         config: ConfigOption = None,
         resume: ResumeFlag = True,
         budget_seconds: BudgetSeconds = None,
@@ -206,8 +196,15 @@ def app_for(
 
         domain = get()
         items = read_requests(requests, domain.codec)
+        named = {k: v for k, v in (("model", model), ("endpoint", endpoint)) if v is not None}
         rerank_to(
-            domain, items, method, settings(config), out, resume, budget_of(budget_calls, budget_tokens, budget_seconds)
+            domain,
+            items,
+            method,
+            named | settings(config),
+            out,
+            resume,
+            budget_of(budget_calls, budget_tokens, budget_seconds),
         )
 
     def evaluate(
@@ -403,10 +400,11 @@ def doctor_command(as_json: JsonFlag = False) -> None:
 @umbrella.command("judges")
 def judges_command(as_json: JsonFlag = False) -> None:
     """List every judge: source, capability needed, domains it works in, test behind it."""
-    found = sorted(entry_points(group=JUDGES), key=lambda e: e.name)
-    if not found:
+    from rerank_core.judging import catalogue
+
+    rows = catalogue()
+    if not rows:
         raise UsageError("no judges are installed; pip install rerank-lm")
-    rows = [row for e in found for row in e.load()()]
     if as_json:
         print_json(rows)
         return
@@ -438,7 +436,7 @@ def main() -> None:
     run(umbrella, prog_name="rerank")
 
 
-__all__ = ["InputError", "app_for", "main", "new_app", "print_json", "print_rows", "rerank_to", "run", "settings"]
+__all__ = ["app_for", "main", "new_app", "print_json", "print_rows", "rerank_to", "run", "settings"]
 
 if __name__ == "__main__":
     main()

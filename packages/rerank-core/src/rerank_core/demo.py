@@ -14,6 +14,7 @@ from rerank_core.experiment import FIRST, ORACLE, trial
 from rerank_core.files import atomic_write, write_json
 from rerank_core.machine import provenance
 from rerank_core.report import Page, Section, examples_of, render
+from rerank_core.terminal import console
 
 
 def run_demo(domains: Sequence[Domain[Any, Any]], out: Path | None = None, *, seed: int = 0) -> list[str]:
@@ -74,10 +75,9 @@ def run_demo(domains: Sequence[Domain[Any, Any]], out: Path | None = None, *, se
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    screen = console()
     for domain in dict.fromkeys(r["domain"] for r in rows):
         mine = [r for r in rows if r["domain"] == domain]
         measures = list(dict.fromkeys(r["measure"] for r in mine))[:4]
@@ -93,7 +93,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
                 "" if seconds is None else f"{seconds:.1f}",
                 style=style,
             )
-        console.print(table)
+        screen.print(table)
 
 
 def _cell(row: dict[str, Any] | None) -> str:

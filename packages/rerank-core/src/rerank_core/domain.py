@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
+from rerank_core import judging
 from rerank_core.errors import UsageError
 from rerank_core.measures import Measure
 from rerank_core.rendering import Rendering, TextRendering
@@ -149,16 +150,20 @@ class Domain(Generic[Q, C]):
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:
-        """Build a reranker by name.
+        """Build a reranker by name: one of the domain's methods, or any installed judge through the rendering.
 
         Raises
         ------
         UsageError
             When there is no such method; the text lists those there are.
         """
-        if name not in self.methods:
-            raise UsageError(f"{self.name} has no method {name!r}; methods: {', '.join(sorted(self.methods))}")
-        return self.methods[name].build(config)
+        if name in self.methods:
+            return self.methods[name].build(config)
+        judges = judging.names() if self.rendering is not None else []
+        if self.rendering is not None and name in judges:
+            return judging.build(name, self.rendering, config)
+        known = ", ".join([*sorted(self.methods), *sorted(set(judges) - set(self.methods))])
+        raise UsageError(f"{self.name} has no method {name!r}; methods: {known}")
 
 
 def installed() -> dict[str, EntryPoint]:
