@@ -176,7 +176,7 @@ def app_for(
     app = new_app(help_text or f"Rerank in the domain {get().title}.")
 
     def rerank(
-        requests: Annotated[Path, typer.Argument(help="Requests, JSONL (.gz).")],
+        requests: Annotated[Path, typer.Argument(help="Requests: JSONL (.gz), Parquet file or folder.")],
         out: OutOption,
         method: MethodOption = "default",
         model: Annotated[
@@ -192,10 +192,10 @@ def app_for(
     ) -> None:
         """Rerank requests and write a ranking (JSONL; a TREC run where OUT ends in .trec or .run)."""
         set_threads(threads)
-        from rerank_core.io import read_requests
+        from rerank_core.parquet import requests_of
 
         domain = get()
-        items = read_requests(requests, domain.codec)
+        items = requests_of(requests, domain.codec)
         named = {k: v for k, v in (("model", model), ("endpoint", endpoint)) if v is not None}
         rerank_to(
             domain,
@@ -380,6 +380,89 @@ def fuse_command(
     from rerank_core.evaluation import fuse_runs
 
     fuse_runs(run_files, out, method, weight, k=k, protect=protect, depth=depth)
+
+
+@umbrella.command("ablate")
+def ablate_command(
+    suite: Annotated[Path, typer.Argument(help="Suite, YAML; shared/ablations holds some.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; finished cells are not run again.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder that the suite's data folders lie in.")] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra rerank-core[ray]).")] = "local",
+    threads: ThreadsOption = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run an ablation suite; resumable, failures are cells with a reason."""
+    set_threads(threads)
+    from rerank_core.ablation import run_suite
+    from rerank_core.executors import executor
+
+    with executor(engine) as run_batches:
+        rows = run_suite(suite, out, data=data, executor=run_batches)
+    if as_json:
+        print_json(rows)
+    if any(r.get("status") == "failed" for r in rows):
+        raise typer.Exit(1)
+
+
+@umbrella.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="Folder that `rerank ablate` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")],
+) -> None:
+    """Write one self-contained HTML page of an ablation's results."""
+    from rerank_core.ablation_report import write_report
+
+    write_report(folder, out)
+    print(str(out), file=sys.stderr)
+
+
+@umbrella.command("serve")
+def serve_command(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
+    host: Annotated[str, typer.Option("--host", help="Loopback unless you say otherwise and give keys.")] = "127.0.0.1",
+    domain: Annotated[list[str] | None, typer.Option("--domain", help="Only these domains; may be repeated.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="One key a line.")] = None,
+    text_method: Annotated[str, typer.Option("--text-method", help="Method of the text endpoints.")] = "cross-encoder",
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait; more get 429.")] = 1024,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Most requests in one batch.")] = 64,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds until a waiting request gets 408.")
+    ] = 120.0,
+    allow_execution: Annotated[
+        bool, typer.Option("--allow-execution", help="Let domains run code of requests.")
+    ] = False,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Serve reranking over HTTP (Cohere, Jina and TEI shapes, and every domain)."""
+    set_threads(threads)
+    from rerank_core.domain import installed, load
+    from rerank_core.errors import require
+    from rerank_core.io import read_lines
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        require(module, "rerank-core[serve]", "the server")
+    from rerank_core.server.app import serve
+    from rerank_core.server.batching import Limits
+
+    keys = (
+        frozenset(k.strip() for _, k in read_lines(api_key_file) if k.strip())
+        if api_key_file is not None
+        else frozenset()
+    )
+    if api_key_file is not None and not keys:
+        raise UsageError(f"{api_key_file} holds no key")
+    domains = {n: load(n) for n in (domain or list(installed()))}
+    print(f"serving {', '.join(domains)} on http://{host}:{port}", file=sys.stderr, flush=True)
+    limits = Limits(queue=queue, batch=batch, timeout=timeout)
+    serve(
+        domains,
+        host=host,
+        port=port,
+        api_keys=keys,
+        limits=limits,
+        allow_execution=allow_execution,
+        text_method=text_method,
+    )
 
 
 @umbrella.command("doctor")

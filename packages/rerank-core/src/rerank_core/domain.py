@@ -136,6 +136,10 @@ class Domain(Generic[Q, C]):
         Reads a data folder (``data/<topic>``) into a dataset, for ablations; None where there is no such layout.
     demo_methods
         Methods the demo compares; by default ``("default",)``.
+    notes
+        Sentences for people, by topic (``sample``: what the embedded sample is).
+    executes
+        Whether reranking runs code that came with a request; the server then refuses it unless told otherwise.
     """
 
     name: str
@@ -148,6 +152,7 @@ class Domain(Generic[Q, C]):
     load: Callable[[Path], Dataset[Q, C]] | None = None
     demo_methods: tuple[str, ...] = ("default",)
     notes: Mapping[str, str] = field(default_factory=dict)
+    executes: bool = False
 
     def method(self, name: str, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:
         """Build a reranker by name: one of the domain's methods, or any installed judge through the rendering.

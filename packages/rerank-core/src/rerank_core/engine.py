@@ -115,8 +115,8 @@ def run(
     Parameters
     ----------
     out
-        Final file; it appears when everything is done. ``.trec`` and ``.run`` (also ``.gz``) are TREC runs, anything
-        else is JSONL. None keeps nothing on disk.
+        Final file; it appears when everything is done. ``.trec`` and ``.run`` (also ``.gz``) are TREC runs,
+        ``.parquet`` is a folder of shards, anything else is JSONL. None keeps nothing on disk.
     resume
         Take up an unfinished run of the same input and reranker; otherwise start afresh.
     budget
@@ -163,10 +163,14 @@ def run(
 
 
 def write_any(path: Path, rankings: list[Ranking]) -> None:
-    """Write a TREC run or JSONL rankings, as the name says."""
+    """Write a TREC run, a folder of Parquet shards, or JSONL rankings, as the name says."""
     name = path.name.removesuffix(".gz")
     if name.endswith((".trec", ".run")):
         write_run(path, rankings)
+    elif name.endswith(".parquet"):
+        from rerank_core.parquet import write_rankings_parquet
+
+        write_rankings_parquet(path, rankings)
     else:
         write_rankings(path, rankings)
 

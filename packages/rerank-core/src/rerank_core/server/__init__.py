@@ -1,0 +1,1 @@
+"""``rerank serve``: reranking over HTTP (extra ``rerank-core[serve]``)."""
