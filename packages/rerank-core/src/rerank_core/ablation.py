@@ -135,10 +135,13 @@ def code_version(packages: Iterable[str]) -> str:
     h = hashlib.sha256()
     for package in sorted(set(packages)):
         spec = importlib.util.find_spec(package)
-        for root in sorted(spec.submodule_search_locations or ()) if spec else ():
-            for path in sorted(Path(root).rglob("*.py")):
-                h.update(str(path.relative_to(root)).encode())
-                h.update(path.read_bytes())
+        if spec is None:
+            continue
+        roots = sorted(spec.submodule_search_locations or ())
+        files = [f for root in roots for f in sorted(Path(root).rglob("*.py"))] or [Path(spec.origin or "")]
+        for path in files:
+            h.update(path.name.encode())
+            h.update(path.read_bytes())
     return h.hexdigest()[:16]
 
 
@@ -162,9 +165,8 @@ class Inputs:
         self._file = out / "inputs.json"
         self._known: dict[str, str] = read_json(self._file) if self._file.exists() else {}
         self._loaded: dict[str, Dataset[Any, Any]] = {}
-        self._code = {
-            name: code_version(["rerank_core", "rerank_lm", f"rerank_{name.replace('-', '_')}"]) for name in available
-        }
+        own = {n: e.value.partition(":")[0].partition(".")[0] for n, e in domains.installed().items()}
+        self._code = {n: code_version(["rerank_core", "rerank_lm", own[n]]) for n in available}
 
     def code(self, name: str) -> str:
         """Return the digest of the code behind a domain's cells."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rerank_core.measures import Missing
 
 COMMANDS = "rerank.commands"
+INTERRUPTED = 130
 
 # -- what every command shares -------------------------------------------------------------------------------------
 
@@ -65,9 +66,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None, prog_name: str | No
         sys.stdout.flush()
     except RerankError as error:
         fail(str(error))
-    except typer.Abort:
-        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        result = INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`); leave quietly, as every filter does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,6 +78,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None, prog_name: str | No
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if result == INTERRUPTED:
+        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -46,4 +46,5 @@ class BodyLimit:
 
 
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an error as JSON, under the names that clients look for."""
     return JSONResponse({"message": message, "detail": message}, status, headers=dict(headers or {}))
