@@ -377,4 +377,4 @@ def test_the_openapi_schema_holds_against_random_requests(live):
             asked += 1
 
         go()
-    assert asked >= 40
+    assert asked >= 20
