@@ -85,6 +85,7 @@ def rerank_command(
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server of the judge.")] = None,
     record: Annotated[Path | None, typer.Option("--record", help="Record the model's answers here.")] = None,
     replay: Annotated[Path | None, typer.Option("--replay", help="Answer from this record, without a model.")] = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Remember a judge's answers on disk.")] = True,
     config: ConfigOption = None,
     resume: ResumeFlag = True,
     budget_seconds: BudgetSeconds = None,
@@ -108,6 +109,7 @@ def rerank_command(
         "record": record,
         "replay": replay,
         "seed": seed or None,
+        "cache": None if cache else False,
     }
     chosen = _settings(domain, method, flags, settings(config))
     first = read_run(run_file)
@@ -121,7 +123,7 @@ def _settings(domain: Domain[str, str], method: str, flags: dict[str, Any], conf
     """Return the method's settings: the flags that it knows, and ``--set`` over them."""
     known = domain.methods[method].default if method in domain.methods else {}
     given = {k: v for k, v in flags.items() if v is not None}
-    foreign = sorted(k for k in given if k not in known and method in domain.methods and k != "seed")
+    foreign = sorted(k for k in given if k not in known and method in domain.methods and k not in ("seed", "cache"))
     if foreign:
         raise UsageError(
             f"method {method!r} takes no --{foreign[0]}; its settings: {', '.join(sorted(known)) or 'none'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rerank_core.cache import cache_home
 from rerank_core.domain import Method, TextRendering
 from rerank_core.reranker import Reranker
 from rerank_core.types import Candidate
@@ -53,6 +54,7 @@ SETTINGS: Mapping[str, Any] = {
     "endpoint": None,
     "record": None,
     "replay": None,
+    "cache": True,
     "window": 20,
     "stride": 10,
     "top": 100,
@@ -67,6 +69,8 @@ def _maker(name: str) -> Any:
         from rerank_lm.judges import build
 
         settings = {k: v for k, v in config.items() if k != "options"}
+        if isinstance(settings["cache"], bool):  # True: the per-user folder of answers
+            settings["cache"] = cache_home() / "answers" if settings["cache"] else None
         return build(name, rendering=RENDERING, **settings, **config["options"])
 
     return make

