@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerank_core.strategies import Group, Item, Pair
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
@@ -48,11 +46,3 @@ def server() -> Iterator[str]:
     running = xllamacpp.Server(params)
     yield running.listening_address
     del running
-
-
-def group(query: str, *contents: str) -> Group:
-    return Group(query, tuple(Item(c, str(i), -float(i), i) for i, c in enumerate(contents)), "Rank the passages.")
-
-
-def pair(query: str, content: str) -> Pair:
-    return Pair(query, Item(content, "d"), "Judge passages.")

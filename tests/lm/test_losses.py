@@ -126,8 +126,16 @@ def test_padding_changes_nothing(name):
 @pytest.mark.parametrize("name", LISTWISE)
 @pytest.mark.parametrize("kind", ["one item", "equal labels", "extreme scores"])
 def test_hopeless_lists_give_finite_gradients(name, kind):
-    scores = {"one item": torch.zeros(2, 1), "equal labels": torch.randn(2, 4), "extreme scores": torch.tensor([[1e4, -1e4, 3e3]])}[kind]
-    labels = {"one item": torch.ones(2, 1), "equal labels": torch.ones(2, 4), "extreme scores": torch.tensor([[0.0, 2.0, 1.0]])}[kind]
+    scores = {
+        "one item": torch.zeros(2, 1),
+        "equal labels": torch.randn(2, 4),
+        "extreme scores": torch.tensor([[1e4, -1e4, 3e3]]),
+    }[kind]
+    labels = {
+        "one item": torch.ones(2, 1),
+        "equal labels": torch.ones(2, 4),
+        "extreme scores": torch.tensor([[0.0, 2.0, 1.0]]),
+    }[kind]
     scores = scores.requires_grad_()
     value = LISTWISE[name](scores, labels)
     value.backward()
@@ -166,7 +174,9 @@ def test_first_joint_loss_adds_up(ranking):
 def test_first_targets_are_the_official_ones(cases):
     for c in cases:
         s, r = torch.tensor(c["scores"]), torch.tensor(c["gold_rank0"])
-        assert torch.equal(gathered_targets(s, r, torch.ones_like(s, dtype=torch.bool)), torch.tensor(c["first_target_scores"]))
+        assert torch.equal(
+            gathered_targets(s, r, torch.ones_like(s, dtype=torch.bool)), torch.tensor(c["first_target_scores"])
+        )
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "sft"])
@@ -181,7 +191,9 @@ def test_weight_times_direction_is_the_gradient(kind):
         return a.grad, b.grad if b.grad is not None else torch.zeros_like(b)
 
     mine = grads(lambda a, b: losses.unified(a, b, labels, weight=kind, direction=kind))
-    true = grads(lambda a, b: losses.infonce(a, labels) if kind == "contrastive" else 4 * losses.yes_no_sft(a, b, labels))
+    true = grads(
+        lambda a, b: losses.infonce(a, labels) if kind == "contrastive" else 4 * losses.yes_no_sft(a, b, labels)
+    )
     for x, y in zip(mine, true, strict=True):
         assert torch.allclose(x, y, rtol=1e-5, atol=1e-12)
 

@@ -27,7 +27,9 @@ from rerank_lm.parsing import (
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize(("part", "labels", "n"), [("rankllm_numeric", "numbers", 24), ("rankllm_alpha", "letters", 10)])
+@pytest.mark.parametrize(
+    ("part", "labels", "n"), [("rankllm_numeric", "numbers", 24), ("rankllm_alpha", "letters", 10)]
+)
 def test_strict_mode_is_rankllm(shared_data, part, labels, n):
     cases = json.loads(shared_data("text/oracle/permutation_parsing.json").read_text())[part]
     assert len(cases) == n
@@ -103,7 +105,14 @@ def test_scores_need_every_candidate_exactly_once():
     assert parse_scores("<think>x</think>[7, 3]", 2, 0, 10).tolist() == [7, 3]
     assert parse_scores("[1]: 7\n[2]: 3", 2, 0, 10).tolist() == [7, 3]
     assert parse_scores('Sure! ```json\n{"scores": {"1": 1, "2": 0}}\n```', 2, 0, 10).tolist() == [1, 0]
-    for broken in ('{"1": 7}', '{"1": 7, "2": 11}', '{"1": 7, "2": "x"}', '{"1": 7, "2": NaN}', '{"1": 7, "3": 1}', "[1"):
+    for broken in (
+        '{"1": 7}',
+        '{"1": 7, "2": 11}',
+        '{"1": 7, "2": "x"}',
+        '{"1": 7, "2": NaN}',
+        '{"1": 7, "3": 1}',
+        "[1",
+    ):
         assert np.isnan(parse_scores(broken, 2, 0, 10)).all(), broken
 
 

@@ -320,7 +320,8 @@ _RESPECTIVELY = re.compile(
     flags=re.IGNORECASE,
 )
 _BOTH = re.compile(
-    rf"both (?:assistants|assistant 1 and assistant 2|answers)\b[^\n.]{{0,40}}?scores? of {_NUMBER}", flags=re.IGNORECASE
+    rf"both (?:assistants|assistant 1 and assistant 2|answers)\b[^\n.]{{0,40}}?scores? of {_NUMBER}",
+    flags=re.IGNORECASE,
 )
 
 
