@@ -100,7 +100,7 @@ def parse_permutation(
     """
     if official:
         order = strict_rankllm(text, n, labels=labels)
-        return Parsed(tuple(order), Status.OK if len(order) == n else Status.REPAIRED, (), n)
+        return Parsed(tuple(order), parse_permutation(text, n, labels=labels, cut=cut).status, (), n)
     body = answer_part(text)
     if body is None:
         return Parsed(tuple(range(n)), Status.FALLBACK, ("unfinished_reasoning",))
@@ -314,11 +314,31 @@ _SCORE_OF_REVERSED = re.compile(
 )
 
 
+_RESPECTIVELY = re.compile(
+    rf"scores?\b[^\n.]{{0,60}}?\b(?:are|is|of)\s*\(?\s*{_NUMBER}\s*(?:,|and)\s*{_NUMBER}\s*\)?[^\n.]{{0,60}}?"
+    r"(?:respectively|assistant\s*1 and assistant\s*2)",
+    flags=re.IGNORECASE,
+)
+_BOTH = re.compile(
+    rf"both (?:assistants|assistant 1 and assistant 2|answers)\b[^\n.]{{0,40}}?scores? of {_NUMBER}",
+    flags=re.IGNORECASE,
+)
+
+
+def _in_prose(text: str, low: float, high: float) -> tuple[float, float] | None:
+    """Read ``the scores are 4 and 9, respectively`` and ``both assistants a score of 7``; the last one counts."""
+    found = [(m.end(), float(m.group(1)), float(m.group(2))) for m in _RESPECTIVELY.finditer(text)]
+    found += [(m.end(), float(m.group(1)), float(m.group(1))) for m in _BOTH.finditer(text)]
+    good = [(a, b) for _, a, b in sorted(found) if low <= a <= high and low <= b <= high]
+    return good[-1] if good else None
+
+
 def parse_pair_scores(text: str, *, low: float = 0.0, high: float = 10.0) -> PairScores:
     """Read the two scores of a review of two answers (FairEval, MT-bench style).
 
     In this order: two numbers alone in the first line; a line for each assistant (the last of each counts);
-    two numbers alone in a later line. Anything else is an abstention with a reason.
+    two numbers alone in a later line; two lines that end in ``: number``; a sentence that gives both. Anything else
+    is an abstention with a reason.
     """
     if not text.strip():
         return PairScores(None, "empty review")
@@ -337,6 +357,14 @@ def parse_pair_scores(text: str, *, low: float = 0.0, high: float = 10.0) -> Pai
         found = _two_numbers(line, low, high)
         if found:
             return PairScores(found)
+    tails = [re.search(rf":\s*{_NUMBER}\s*$", line) for line in lines[-2:]]
+    if len(tails) == 2 and all(tails):
+        a, b = (float(t.group(1)) for t in tails if t is not None)
+        if low <= a <= high and low <= b <= high:
+            return PairScores((a, b))
+    found = _in_prose(text, low, high)
+    if found:
+        return PairScores(found)
     return PairScores(None, "no line with two scores" if _numbers(text) else "no number in the review")
 
 

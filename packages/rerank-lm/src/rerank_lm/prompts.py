@@ -60,10 +60,12 @@ def fit(
         # No byte-level tokenizer makes more tokens than bytes; the template's own tokens get a reserve of 64.
         return len(text.encode("utf-8", "replace")) + 64 <= limit or count(text) + 64 <= limit
 
-    prompt = made(words)
-    if fits(prompt):
-        return prompt, longest > words
-    low, high = 1, min(words, longest)
+    if limit is None or min(words, longest) <= limit:
+        prompt = made(words)
+        if fits(prompt):
+            return prompt, longest > words
+    # A word is at least a token, so no candidate can keep more words than the limit has tokens.
+    low, high = 1, max(1, min(words, longest, limit or words))
     while low < high:  # the largest number of words that fits
         middle = (low + high + 1) // 2
         if fits(made(middle)):

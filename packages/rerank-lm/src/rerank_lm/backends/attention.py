@@ -27,9 +27,7 @@ def suffix_attention(
     then runs with eager attention from that cache. Token spans come from the offsets of the final text, because
     pieces need not tokenise as the whole does.
     """
-    encoded = [
-        backend.tokenizer(context + s, add_special_tokens=False, return_offsets_mapping=True) for s in suffixes
-    ]
+    encoded = [backend.tokenizer(context + s, add_special_tokens=False, return_offsets_mapping=True) for s in suffixes]
     backend._encode([context + s for s in suffixes])  # refuses what does not fit
     ids = [list(e["input_ids"]) for e in encoded]
     offsets = encoded[0]["offset_mapping"]

@@ -192,9 +192,7 @@ class BackEnd(Protocol):
 
     def log_probs(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogProbs]: ...
 
-    def attention(
-        self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
-    ) -> list[SpanAttention]:
+    def attention(self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]) -> list[SpanAttention]:
         """Return what each suffix, right after the context, attends to.
 
         ``spans`` are character ranges of the raw ``context``; ``turn()`` of a local back end gives what goes around
@@ -231,9 +229,7 @@ class Partial:
         """Return the log-probabilities of each continuation after its prompt."""
         raise self._cannot(Capability.LOG_PROBS)
 
-    def attention(
-        self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
-    ) -> list[SpanAttention]:
+    def attention(self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]) -> list[SpanAttention]:
         """Return what each suffix attends to."""
         raise self._cannot(Capability.ATTENTION)
 

@@ -28,7 +28,9 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return n
 
 
-def by_prefix(sequences: Sequence[Sequence[int]], *, least: int = 24, share: float = 0.2) -> list[tuple[int, list[int]]]:
+def by_prefix(
+    sequences: Sequence[Sequence[int]], *, least: int = 24, share: float = 0.2
+) -> list[tuple[int, list[int]]]:
     """Group consecutive sequences that begin alike.
 
     Returns
@@ -42,7 +44,7 @@ def by_prefix(sequences: Sequence[Sequence[int]], *, least: int = 24, share: flo
         if groups:
             prefix, members = groups[-1]
             shared = min(common_prefix(sequences[members[0]], sequence), prefix, len(sequence) - 1)
-            if shared >= least and shared >= 0.6 * prefix or (len(members) == 1 and shared >= least):
+            if (shared >= least and shared >= 0.6 * prefix) or (len(members) == 1 and shared >= least):
                 groups[-1] = (shared, [*members, i])
                 continue
         groups.append((len(sequence) - 1, [i]))

@@ -140,7 +140,10 @@ class HttpBackEnd(Partial):
     def _chat_with_schema(self, body: dict[str, Any], schema: str) -> Mapping[str, Any]:
         if not (schema and self._structured):
             return self._post("/chat/completions", body)
-        wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True}}
+        wanted = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True},
+        }
         try:
             return self._post("/chat/completions", body | {"response_format": wanted})
         except EndpointError:
@@ -217,7 +220,7 @@ class HttpBackEnd(Partial):
     # ---- transport
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
-        turns = []
+        turns: list[dict[str, Any]] = []
         for message in prompt.messages:
             if isinstance(message.content, str):
                 turns.append({"role": message.role, "content": message.content})
@@ -334,7 +337,9 @@ def _labels(positions: Sequence[Mapping[str, Any]], tokens: Sequence[str], prefi
             if index is not None and isinstance(value, (int, float)) and math.isfinite(value):
                 values[index] = np.nanmax([values[index], value])
         chosen = str(position.get("token", "")).strip()
-        if np.isnan(best).all() or (place == 1 and prefill.strip() and positions[0].get("token", "").strip() == prefill.strip()):
+        if np.isnan(best).all() or (
+            place == 1 and prefill.strip() and positions[0].get("token", "").strip() == prefill.strip()
+        ):
             best = values
         if chosen in wanted:
             break

@@ -182,13 +182,11 @@ class LocalBackEnd(Partial):
             return "\n\n".join(t["content"] for t in turns) + "\n\n" + prompt.prefill
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # noqa: BLE001 - templates raise their own kinds of error; a system turn is the usual cause
+        except Exception as error:
             if turns[0]["role"] != "system" or len(turns) < 2:
                 raise UsageError(f"the chat template of {self.name!r} refuses the prompt: {error}") from error
             merged = [{"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}]
-            text = self.tokenizer.apply_chat_template(
-                [*merged, *turns[2:]], tokenize=False, add_generation_prompt=True
-            )
+            text = self.tokenizer.apply_chat_template([*merged, *turns[2:]], tokenize=False, add_generation_prompt=True)
         return text + prompt.prefill
 
     @cached_property
@@ -230,7 +228,7 @@ class LocalBackEnd(Partial):
                     f"a prompt of {len(ids)} tokens does not fit the {self.context} of {self.name!r}; "
                     "use a smaller window or shorter candidates"
                 )
-        return encoded  # type: ignore[no-any-return]
+        return encoded
 
     # ---- scoring
 
@@ -246,9 +244,15 @@ class LocalBackEnd(Partial):
         ids = []
         for token in tokens:
             full = self.tokenizer(tail + token, add_special_tokens=False)["input_ids"]
-            if len(full) != len(base) + 1 or full[:-1] != base:
+            if len(full) == len(base) + 1 and full[:-1] == base:
+                ids.append(full[-1])
+                continue
+            # The border may tokenise differently in one text (two line breaks before a word); the token can still
+            # be a single one that spells the same.
+            alone = self.tokenizer(token, add_special_tokens=False)["input_ids"]
+            if len(alone) != 1 or self.tokenizer.decode([*base, alone[0]]) != tail + token:
                 return None
-            ids.append(full[-1])
+            ids.append(alone[0])
         return ids if len(set(ids)) == len(ids) else None
 
     def next_token(self, prompts: Sequence[Prompt], tokens: Sequence[str]) -> list[TokenScores]:
@@ -292,7 +296,7 @@ class LocalBackEnd(Partial):
             self.forwards += 1
             self.scored_tokens += len(ids)
             out = self.model(torch.tensor([ids], device=self.device), use_cache=True, logits_to_keep=1)
-        filled = out[self._cache_word] if self._cache_word in out else out.past_key_values
+        filled = out.get(self._cache_word, out.get("past_key_values"))
         return [(layer.keys, layer.values) for layer in filled.layers]
 
     @cached_property
@@ -403,9 +407,7 @@ class LocalBackEnd(Partial):
 
     # ---- inside the model
 
-    def attention(
-        self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
-    ) -> list[SpanAttention]:
+    def attention(self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]) -> list[SpanAttention]:
         """Return what each suffix attends to: context prefilled once, only the suffix rows with eager attention.
 
         Extra memory is one layer's ``heads x suffix x length``, never ``length x length``.

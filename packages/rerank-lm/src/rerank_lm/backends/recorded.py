@@ -186,9 +186,7 @@ class Remembering:
             lambda todo: self.inner.log_probs([prompts[i] for i in todo], [continuations[i] for i in todo]),
         )
 
-    def attention(
-        self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
-    ) -> list[SpanAttention]:
+    def attention(self, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]) -> list[SpanAttention]:
         """Attend, or remember; the suffixes of one context are asked together, since they share its work."""
         key = [(context, [list(s) for s in spans], list(suffixes))]
         joined = self._each(

@@ -59,7 +59,7 @@ class TextJudge:
     options_type: ClassVar[type[Options]] = Options
 
     def __init__(self, backend: BackEnd, options: Any = None, **settings: Any) -> None:
-        self.options = options if options is not None else self.options_type(**settings)
+        self.options: Any = options if options is not None else self.options_type(**settings)
         for capability in self.required():
             need(backend, self.name, capability)
         self.backend = backend

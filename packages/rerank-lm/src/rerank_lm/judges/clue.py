@@ -99,9 +99,7 @@ def changes(backend: BackEnd, pairs: Sequence[Pair], options: ClueOptions | None
     o = options or ClueOptions()
     traces = [text_of(p.item.content, "clue") for p in pairs]
     usable = [i for i, t in enumerate(traces) if o.start in t and o.end in t]
-    asked = [
-        Prompt((Message("user", f"{text_of(pairs[i].query, 'clue')}\n{traces[i]}"),), raw=True) for i in usable
-    ]
+    asked = [Prompt((Message("user", f"{text_of(pairs[i].query, 'clue')}\n{traces[i]}"),), raw=True) for i in usable]
     out: list[NDArray | None] = [None] * len(pairs)
     if asked:
         for i, hidden in zip(usable, backend.hidden(asked, [(o.start, o.end)] * len(asked)), strict=True):

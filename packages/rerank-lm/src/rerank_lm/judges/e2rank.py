@@ -53,7 +53,9 @@ class E2Rank(TextJudge):
         asked: list[Prompt] = []
         for group in groups:
             asked.append(self._pseudo_query(group))
-            asked += [Prompt.plain(prompts.shorten(t, self.options.words) + self.options.end) for t in texts(group, self.name)]
+            asked += [
+                Prompt.plain(prompts.shorten(t, self.options.words) + self.options.end) for t in texts(group, self.name)
+            ]
         vectors: Sequence[Vector] = self._spent(self.backend.embed(asked))
         out, at = [], 0
         for group in groups:

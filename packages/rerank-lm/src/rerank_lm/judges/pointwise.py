@@ -113,7 +113,9 @@ class Graded(TextJudge):
         reserve = 8 if o.way == "logits" else o.max_tokens
         content = text_of(pair.item.content, self.name)
         return self._fit(
-            lambda c: prompts.graded(task, query, c[0], o.low, o.high, reasoning=o.reasoning), [content], reserve=reserve
+            lambda c: prompts.graded(task, query, c[0], o.low, o.high, reasoning=o.reasoning),
+            [content],
+            reserve=reserve,
         )[0]
 
     def score(self, pairs: Sequence[Pair]) -> FloatArray:

@@ -49,9 +49,7 @@ class First(TextJudge):
                     out[i] = np.zeros(n), False, Cost()
                 continue
             asked = [self._prompt(groups[i]) for i in members]
-            answers = self._spent(
-                self.backend.next_token([p for p, _ in asked], label_names(n, self.options.labels))
-            )
+            answers = self._spent(self.backend.next_token([p for p, _ in asked], label_names(n, self.options.labels)))
             for i, answer, (_, cut) in zip(members, answers, asked, strict=True):
                 out[i] = self._filled(answer.values), cut, answer.cost
         return out

@@ -61,9 +61,7 @@ class Permutation(TextJudge):
         o, query, task = self.options, text_of(group.query, self.name), task_of(group)
         labels, notes = label_names(len(group.items), "numbers"), _notes(group, o.insert_scores)
         return self._fit(
-            lambda c: prompts.permutation(
-                task, query, labels, c, reasoning=o.reasoning, turns=o.turns, notes=notes
-            ),
+            lambda c: prompts.permutation(task, query, labels, c, reasoning=o.reasoning, turns=o.turns, notes=notes),
             texts(group, self.name),
             reserve=self._room(len(labels)),
         )
@@ -88,9 +86,7 @@ class Permutation(TextJudge):
         return out
 
     def _read(self, answer: Completion, n: int, cut: bool) -> Order:
-        parsed = parse_permutation(
-            answer.text, n, cut=answer.finish == "length", official=self.options.official_parser
-        )
+        parsed = parse_permutation(answer.text, n, cut=answer.finish == "length", official=self.options.official_parser)
         status = parsed.status
         if answer.finish in ("error", "refusal"):
             self.report[answer.finish] += 1

@@ -7,9 +7,7 @@ from torch import Tensor
 from rerank_lm.losses._common import Reduction, clean, differences, full_mask, log_softmax, mean, ordered_pairs, softmax
 
 
-def kl_distillation(
-    scores: Tensor, teacher: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0
-) -> Tensor:
+def kl_distillation(scores: Tensor, teacher: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
     """``T^2 KL(softmax(teacher / T) || softmax(scores / T))``, mean over lists; inputs (n_lists, n_items)."""
     mask = full_mask(scores, mask)
     teacher = clean(teacher.to(scores.dtype), mask).detach() / temperature
@@ -18,9 +16,7 @@ def kl_distillation(
     return temperature**2 * (softmax(teacher, mask) * gaps).sum(1).mean()
 
 
-def margin_mse(
-    scores: Tensor, teacher: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "list"
-) -> Tensor:
+def margin_mse(scores: Tensor, teacher: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "list") -> Tensor:
     """Squared error of score differences over pairs that the teacher tells apart (Hofstätter et al. 2020)."""
     mask = full_mask(scores, mask)
     teacher = clean(teacher.to(scores.dtype), mask).detach()

