@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.budget import Budget
-from rerank_core.domain import Codec
+from rerank_core.codec import Codec
 from rerank_core.io import ranking_from_json, ranking_to_json, request_to_json
 from rerank_core.reranker import Reranker, digest, within
 from rerank_core.types import Cost, Ranking, Request, Status

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rerank_core import judging
+from rerank_core.codec import Codec, PlainCodec
 from rerank_core.errors import UsageError
 from rerank_core.measures import Measure
 from rerank_core.rendering import Rendering, TextRendering
@@ -38,38 +39,6 @@ __all__ = [
     "installed",
     "load",
 ]
-
-
-class Codec(Protocol[Q, C]):
-    """JSON <-> query and content, for JSONL files, the server and cache keys. Values must be JSON-able."""
-
-    def encode_query(self, query: Q) -> Any: ...
-
-    def decode_query(self, value: Any) -> Q: ...
-
-    def encode_content(self, content: C) -> Any: ...
-
-    def decode_content(self, value: Any) -> C: ...
-
-
-class PlainCodec:
-    """Codec of domains whose queries and contents are JSON values already (text, numbers, dicts of them)."""
-
-    def encode_query(self, query: Any) -> Any:
-        """Return the query itself."""
-        return query
-
-    def decode_query(self, value: Any) -> Any:
-        """Return the value itself."""
-        return value
-
-    def encode_content(self, content: Any) -> Any:
-        """Return the content itself."""
-        return content
-
-    def decode_content(self, value: Any) -> Any:
-        """Return the value itself."""
-        return value
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 
 from rerank_core import __version__
 from rerank_core.budget import Budget, Meter
-from rerank_core.domain import Codec, PlainCodec
+from rerank_core.codec import Codec, PlainCodec
 from rerank_core.errors import InputError
 from rerank_core.files import read_json, write_json
 from rerank_core.io import (

@@ -6,10 +6,11 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from rerank_core.codec import Codec
 from rerank_core.errors import InputError
 from rerank_core.files import (
     atomic_path,
@@ -22,9 +23,6 @@ from rerank_core.files import (
     write_json,
 )
 from rerank_core.types import Candidate, Cost, Gold, Ranked, Ranking, Request, Status
-
-if TYPE_CHECKING:
-    from rerank_core.domain import Codec
 
 __all__ = [
     "Run",

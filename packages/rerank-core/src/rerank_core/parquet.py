@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rerank_core.domain import Codec
+from rerank_core.codec import Codec
 from rerank_core.errors import InputError, require
 from rerank_core.files import atomic_path
 from rerank_core.io import ranking_from_json, ranking_to_json, request_from_json, request_to_json
