@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_lm.rewards import REWARDS, Gold, erank, grouprank, mm_r5_format, mm_r5_rank, prorank, rank_r1, rbo, reasonrank
+from rerank_lm.rewards import (
+    REWARDS,
+    Gold,
+    erank,
+    grouprank,
+    mm_r5_format,
+    mm_r5_rank,
+    prorank,
+    rank_r1,
+    rbo,
+    reasonrank,
+)
 
 
 @pytest.mark.shared_data
