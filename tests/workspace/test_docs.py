@@ -70,6 +70,9 @@ def test_the_site_builds(tmp_path):
 
 def test_the_method_catalogue_is_what_is_installed():
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "write_catalogue.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "write_catalogue.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
