@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from rerank_core.ablation_report import drop_rows
+from rerank_core.ablation.page import drop_rows
+from rerank_core.ablation.suites import read_suite
 from rerank_core.errors import InputError
-from rerank_core.suites import read_suite
 
 SUITE = """
 name: small

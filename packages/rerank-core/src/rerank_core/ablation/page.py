@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rerank_core.ablation import distinct_rows, examples_from, read_results
+from rerank_core.ablation.results import distinct_rows, examples_from, read_results
 from rerank_core.experiment import FIRST, ORACLE
 from rerank_core.files import atomic_write
 from rerank_core.report import Page, Section, render
