@@ -50,6 +50,8 @@ class Outcome:
         ``nondeterministic`` (the program asks for random numbers or the clock), ``ordered`` (top-level ORDER BY).
     seconds
         Wall time inside the worker; not part of equality and never cached as truth about speed.
+    isolation
+        Layers that were in force when it ran.
     """
 
     verdict: Verdict
@@ -60,6 +62,7 @@ class Outcome:
     message: str | None = None
     flags: frozenset[str] = frozenset()
     seconds: float = field(default=0.0, compare=False)
+    isolation: str = field(default="", compare=False)
 
     @property
     def ok(self) -> bool:
@@ -86,6 +89,8 @@ def encode(outcome: Outcome) -> bytes:
             record["i"] = outcome.index
     if outcome.message is not None:
         record["m"] = outcome.message
+    if outcome.isolation:
+        record["w"] = outcome.isolation
     if outcome.flags:
         record["f"] = sorted(outcome.flags)
     return json.dumps(record, default=_pack, ensure_ascii=False, separators=(",", ":")).encode(
@@ -117,6 +122,7 @@ def decode(data: bytes) -> Outcome:
             record.get("m"),
             frozenset(record.get("f", ())),
             float(record.get("s", 0.0)),
+            str(record.get("w", "")),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an outcome: {error}") from error
