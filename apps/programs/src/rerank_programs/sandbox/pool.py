@@ -10,21 +10,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rerank_programs.results import Outcome, Verdict, decode, failed
 from rerank_programs.sandbox import walls as walls_module
 from rerank_programs.sandbox.limits import Limits
-from rerank_programs.sandbox.protocol import Closed, Overdue, TooLarge, read_frame, write_frame
+from rerank_programs.sandbox.protocol import HEADER, Closed, Overdue, TooLarge, read_frame, write_frame
 from rerank_programs.sandbox.walls import NoIsolation, Walls
 
 START_SECONDS = 60.0
@@ -89,7 +89,7 @@ class Worker:
             bufsize=0,
         )
         assert self.process.stdin and self.process.stdout
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.jobs, self.answers = self.process.stdin.fileno(), self.process.stdout.fileno()
         self.ready = False
 
     def wait_ready(self) -> None:
@@ -103,18 +103,13 @@ class Worker:
         if self.ready:
             return
         try:
-            read_frame(self._out, time.monotonic() + START_SECONDS)
+            read_frame(self.answers, time.monotonic() + START_SECONDS)
         except (Closed, Overdue, TooLarge) as error:
             self.kill()
             words = self.process.stderr.read().decode("utf-8", "replace").strip() if self.process.stderr else ""
             last = words.splitlines()[-1] if words else type(error).__name__
             raise NoIsolation(f"the {self.engine.name} worker did not start: {last}") from error
         self.ready = True
-
-    def ask(self, job: bytes, seconds: float) -> bytes:
-        """Send a job and wait for its answer at most ``seconds``."""
-        write_frame(self._in, job)
-        return read_frame(self._out, time.monotonic() + seconds, self.limits.result_bytes + 4096)
 
     def kill(self) -> None:
         """End the worker and everything it started."""
@@ -204,54 +199,81 @@ class Pool:
         return [_outcome(data) for data in self.run_raw(jobs, seconds)]
 
     def run_raw(self, jobs: Sequence[Mapping[str, Any]], seconds: float | None = None) -> list[bytes | Outcome]:
-        """Like [`run`][rerank_programs.sandbox.pool.Pool.run], with the worker's answers as bytes."""
+        """Like [`run`][rerank_programs.sandbox.pool.Pool.run], with the worker's answers as bytes.
+
+        One thread serves all workers: a worker is tied to the life of the very thread that started it.
+        """
         answers: list[bytes | Outcome] = [_NOT_RUN] * len(jobs)
-        turns = iter(range(len(jobs)))
-        lock = threading.Lock()
-        problems: list[BaseException] = []
         hard = (self.limits.seconds if seconds is None else seconds) + self.limits.grace
-
-        def serve(slot: int) -> None:
-            try:
-                for i in _take(turns, lock):
-                    if problems:
-                        return
-                    answers[i] = self._one(slot, jobs[i], hard)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
-                problems.append(error)
-
-        threads = [threading.Thread(target=serve, args=(s,)) for s in range(min(len(self._workers), len(jobs)))]
-        for thread in threads:
-            thread.start()
+        turns = iter(range(len(jobs)))
+        busy: dict[int, _Turn] = {}  # the worker's pipe -> what it is at
+        poller = select.poll()
+        idle = list(range(min(len(self._workers), len(jobs))))[::-1]
         try:
-            for thread in threads:
-                thread.join()
+            while True:
+                while idle and (i := next(turns, None)) is not None:
+                    turn = self._start(idle[-1], i, jobs[i], hard, answers)
+                    if turn is not None:
+                        busy[turn.pipe] = turn
+                        poller.register(turn.pipe, select.POLLIN)
+                        idle.pop()
+                if not busy:
+                    return answers
+                wait = min(t.deadline for t in busy.values()) - time.monotonic()
+                ready = {fd for fd, _ in poller.poll(max(0.0, wait) * 1000 + 1)}
+                for turn in list(busy.values()):
+                    if self._settle(turn, turn.pipe in ready, hard, answers):
+                        poller.unregister(turn.pipe)
+                        del busy[turn.pipe]
+                        idle.append(turn.slot)
+                        self._bury(turn)
         except BaseException:
-            problems.append(KeyboardInterrupt())
             self.close()
             raise
-        if problems:
-            raise problems[0]
-        return answers
 
-    def _one(self, slot: int, job: Mapping[str, Any], hard: float) -> bytes | Outcome:
-        text = json.dumps(job, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    def _start(
+        self, slot: int, i: int, job: Mapping[str, Any], hard: float, answers: list[bytes | Outcome]
+    ) -> _Turn | None:
+        """Send a job to a worker; None where the answer is known at once."""
         program = str(job.get("program", ""))
         if len(program.encode("utf-8", "surrogatepass")) > self.limits.text_bytes:
-            return failed(Verdict.DENIED, f"program longer than {self.limits.text_bytes} bytes")
-        worker = self._worker(slot)
-        try:
-            return worker.ask(text, hard)
-        except Overdue:
-            self._drop(slot)
-            return failed(Verdict.TIMEOUT, f"killed after {hard:g} s", hard)
-        except TooLarge as error:
-            self._drop(slot)
-            return failed(Verdict.OUTPUT_TOO_LARGE, f"answer of {error.args[0]} bytes")
-        except Closed:
-            worker.process.wait()
-            self._drop(slot)
-            return failed(*_last_breath(worker.process.returncode))
+            answers[i] = failed(Verdict.DENIED, f"program longer than {self.limits.text_bytes} bytes")
+            return None
+        text = json.dumps(job).encode("ascii")
+        for attempt in (1, 2):
+            worker = self._worker(slot)
+            try:
+                write_frame(worker.jobs, text)
+                return _Turn(slot, i, worker, worker.answers, time.monotonic() + hard)
+            except Closed:  # died between two jobs
+                self._drop(slot)
+                if attempt == 2:
+                    answers[i] = failed(Verdict.ERROR, "the worker ended before it could run this")
+        return None
+
+    def _settle(self, turn: _Turn, ready: bool, hard: float, answers: list[bytes | Outcome]) -> bool:
+        """Take what a worker has said so far; True when its turn is over."""
+        verdict: bytes | Outcome | None = None
+        if ready:
+            try:
+                verdict = turn.read(self.limits.result_bytes + 4096)
+            except TooLarge as error:
+                verdict = failed(Verdict.OUTPUT_TOO_LARGE, f"answer of {error.args[0]} bytes")
+                turn.dead = True
+            except Closed:
+                verdict = failed(*_last_breath(turn.worker.process.wait()))
+                turn.dead = True
+        if verdict is None and time.monotonic() > turn.deadline:
+            verdict = failed(Verdict.TIMEOUT, f"killed after {hard:g} s", hard)
+            turn.dead = True
+        if verdict is None:
+            return False
+        answers[turn.job] = verdict
+        return True
+
+    def _bury(self, turn: _Turn) -> None:
+        if turn.dead:
+            self._drop(turn.slot)
 
     def _worker(self, slot: int) -> Worker:
         worker = self._workers[slot]
@@ -267,16 +289,33 @@ class Pool:
             self._workers[slot] = None
 
 
+@dataclass
+class _Turn:
+    """A worker at work on a job."""
+
+    slot: int
+    job: int
+    worker: Worker
+    pipe: int
+    deadline: float
+    dead: bool = False
+    heard: bytearray = field(default_factory=bytearray)
+
+    def read(self, limit: int) -> bytes | None:
+        """Read what is there; the answer once it is complete."""
+        part = os.read(self.pipe, 1 << 20)
+        if not part:
+            raise Closed
+        self.heard += part
+        if len(self.heard) < HEADER.size:
+            return None
+        (size,) = HEADER.unpack_from(self.heard)
+        if size > limit:
+            raise TooLarge(size)
+        return bytes(self.heard[HEADER.size :]) if len(self.heard) == HEADER.size + size else None
+
+
 _NOT_RUN = failed(Verdict.ERROR, "not run")
-
-
-def _take(turns: Iterator[int], lock: threading.Lock) -> Iterator[int]:
-    while True:
-        with lock:
-            turn = next(turns, None)
-        if turn is None:
-            return
-        yield turn
 
 
 def _outcome(answer: bytes | Outcome) -> Outcome:
