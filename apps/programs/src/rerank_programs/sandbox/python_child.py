@@ -144,7 +144,9 @@ def _calls(body: CodeType, calls: Sequence[str], limits: Limits) -> Outcome:
     return Outcome(Verdict.OK, "value", ("call",), tuple(rows))
 
 
-def run_tests(program: str, tests: Sequence[CodeType | None], seconds: float, report: Callable[[bytes], None]) -> None:
+def run_tests(
+    program: str, tests: Sequence[CodeType | None], seconds: float, hopeless: int, report: Callable[[bytes], None]
+) -> None:
     """Run every test against a program; report ``1`` or ``0`` for each as it ends.
 
     Parameters
@@ -153,6 +155,8 @@ def run_tests(program: str, tests: Sequence[CodeType | None], seconds: float, re
         Compiled asserts; None (did not compile) fails.
     seconds
         CPU time of one test; wall time is capped at ten times that, so that a busy machine changes no answer.
+    hopeless
+        Give up after so many tests that all ran into the limit, when none has passed yet.
     """
 
     def stop(*_: object) -> None:
@@ -171,6 +175,7 @@ def run_tests(program: str, tests: Sequence[CodeType | None], seconds: float, re
         set_timer(prof, 0)
         report(b"0" * len(tests))
         return
+    any_passed, late = False, 0
     for test in tests:
         passed = b"0"
         try:
@@ -178,12 +183,16 @@ def run_tests(program: str, tests: Sequence[CodeType | None], seconds: float, re
                 set_timer(prof, seconds)
                 set_timer(real, 10 * seconds)
                 run(test, names)
-                passed = b"1"
+                passed, any_passed = b"1", True
+        except TestTimeout:
+            late += 1
         except BaseException:  # noqa: BLE001 - any way to end other than well is a failed test
-            passed = b"0"
+            late = 0
         try:
             set_timer(prof, 0)
             set_timer(real, 0)
         except TestTimeout:
             passed = b"0"
         report(passed)
+        if late >= hopeless and not any_passed:
+            return

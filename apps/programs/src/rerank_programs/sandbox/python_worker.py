@@ -125,7 +125,7 @@ class Zygote:
         tests = self._compiled(job["tests"])
 
         def work(write: Any) -> None:
-            python_child.run_tests(job["program"], tests, float(job["test_seconds"]), write)
+            python_child.run_tests(job["program"], tests, float(job["test_seconds"]), int(job["hopeless"]), write)
 
         start = time.monotonic()
         most = float(job["seconds"])
