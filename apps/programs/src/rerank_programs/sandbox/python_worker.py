@@ -39,7 +39,6 @@ class Walls:
     memory: int
     base: tuple[int, int]
     file_bytes: int
-    cpu_seconds: int
 
     def put_on(self, cpu_seconds: int) -> None:
         """Close this process for good."""
@@ -93,7 +92,7 @@ class Zygote:
 
         def work(write: Any) -> None:
             _seed(seed)
-            outcome = python_child.run_program(job, self.limits)
+            outcome = self.run_in_child(job)
             try:
                 data = encode(outcome)
             except (TypeError, ValueError, RecursionError) as error:
@@ -119,6 +118,10 @@ class Zygote:
                 found.verdict, found.kind, found.columns, found.rows, found.index, found.message, found.flags, taken
             )
         return failed(*_ended(status), taken)
+
+    def run_in_child(self, job: dict[str, Any]) -> Outcome:
+        """Run one program (in the child)."""
+        return python_child.run_program(job, self.limits)
 
     def _serve_tests(self, job: dict[str, Any]) -> bytes:
         """Run a program's tests; the answer is one character a test, 1 passed, 0 failed."""
@@ -275,24 +278,31 @@ def _preload(engine: str) -> None:
         frame.pivot_table(index="b", values="a")
 
 
-def main() -> None:
-    """Serve jobs from stdin until it closes. Arguments: limits, layers, readable paths (JSON)."""
-    limits = Limits.parse(sys.argv[1])
-    layers, readable = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+def take_over_streams(layers: dict[str, Any]) -> tuple[int, int]:
+    """Move the pool's pipes away from the standard streams; return (jobs, answers)."""
     confine.die_with_parent()
     jobs, answers = os.dup(0), os.dup(1)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1):
         os.dup2(null, fd)
-    scratch = layers.get("scratch")
-    if scratch:
-        os.environ["HOME"] = os.environ["TMPDIR"] = scratch
-    _preload(layers["engine"])
+    os.close(null)
+    if layers.get("scratch"):
+        os.environ["HOME"] = os.environ["TMPDIR"] = layers["scratch"]
+    return jobs, answers
+
+
+def prepare(
+    limits: Limits, layers: dict[str, Any], readable: list[str], keep_open: tuple[int, ...]
+) -> tuple[Limits, Walls, str | None, tuple[int, ...]]:
+    """Close the worker as far as forking allows and make ready what the children put on; a zygote's arguments."""
+    null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
+    os.close(null)
     confine.no_new_privileges()
     confine.drop_capabilities()
     if layers.get("seccomp"):
         confine.seccomp(final=False)
+    scratch = layers.get("scratch")
     # Landlock for the children only: the worker sweeps the scratch folder and reads nothing else.
     landlock = confine.Landlock(readable, [scratch] if scratch else []) if layers.get("landlock") else None
     walls = Walls(
@@ -301,11 +311,14 @@ def main() -> None:
         limits.memory_mib << 20,
         confine.memory_in_use(),
         limits.file_mib << 20,
-        int(limits.seconds) + 2,
     )
     gc.collect()
     gc.freeze()
-    zygote = Zygote(limits, walls, scratch, (jobs, answers))
+    return limits, walls, scratch, keep_open
+
+
+def serve_for_ever(zygote: Zygote, jobs: int, answers: int) -> None:
+    """Answer jobs until the pool closes its end."""
     write_frame(answers, b"ready")
     while True:
         try:
@@ -313,3 +326,12 @@ def main() -> None:
             write_frame(answers, zygote.serve(job))
         except Closed:
             return
+
+
+def main() -> None:
+    """Serve jobs from stdin until it closes. Arguments: limits, layers, readable paths (JSON)."""
+    limits = Limits.parse(sys.argv[1])
+    layers, readable = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    jobs, answers = take_over_streams(layers)
+    _preload(layers["engine"])
+    serve_for_ever(Zygote(*prepare(limits, layers, readable, (jobs, answers))), jobs, answers)
