@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rerank_core.errors import InputError
 from rerank_core.files import read_jsonl
+from rerank_core.measures import Row
+from rerank_core.statistics import bootstrap
 from rerank_core.types import Cost, Ranking, Request, Status
 
 from rerank_programs.data import Program, Task, read_candidates
@@ -298,4 +300,77 @@ def read_tests(path: str | Path, tasks: str | Path) -> dict[str, list[Test]]:
             out[str(record["task_id"])] = [Test(str(t["test"]), int(t.get("count", 1))) for t in record["tests"]]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"tests need 'task_id' and 'tests' of 'test' and 'count' ({error})", path, line) from None
+    return out
+
+
+def record(request: Request[Task, Program], sets: Sequence[ConsensusSet], isolation: str) -> dict[str, Any]:
+    """Return a problem's ranking with its consensus sets, as written by the command."""
+    from rerank_core.io import ranking_to_json
+
+    ids = request.ids
+    total = sum(s.score for s in sets)
+    out = ranking_to_json(ranking(request, sets), seconds=False)
+    out |= {
+        "method": "codet",
+        "confidence": round(sets[0].score / total, 6) if sets else 0.0,
+        "isolation": [isolation],
+        "consensus_sets": [{"score": round(s.score, 6), "members": [ids[i] for i in s.members]} for s in sets],
+        "programs": {c.id: c.content.text for c in request.candidates},
+    }
+    return out
+
+
+def pass_rows(
+    requests: Sequence[Request[Task, Program]],
+    sets: Mapping[str, Sequence[ConsensusSet]],
+    gold: Mapping[str, Mapping[str, float]],
+    ks: Sequence[int] = (1, 2, 10),
+    *,
+    seed: int = 0,
+) -> list[Row]:
+    """Return CodeT's pass@k and a random draw's, with bootstrap intervals over problems."""
+    values: dict[tuple[str, int], list[tuple[float]]] = defaultdict(list)
+    for request in requests:
+        if request.id not in gold:
+            continue
+        counts = [c.content.count for c in request.candidates]
+        right = [gold[request.id].get(c.id, 0.0) for c in request.candidates]
+        for k in ks:
+            values["codet", k].append((pass_at_k(sets[request.id], counts, right, k),))
+            values["random", k].append((random_pass_at_k(counts, right, k),))
+    rows = []
+    for (system, k), column in values.items():
+        matrix = np.array(column)
+        low, high = bootstrap(matrix, lambda m: float(m.mean()), seed=seed)
+        rows.append(Row(system, f"pass@{k}", float(matrix.mean()), len(matrix), low, high))
+    return rows
+
+
+def matrix_record(request_id: str, passed: NDArray[np.bool_]) -> dict[str, Any]:
+    """Encode a pass matrix: one hexadecimal number a program, its first test the highest bit."""
+    numbers = [int("".join("1" if x else "0" for x in row) or "0", 2) for row in passed]
+    return {"task_id": request_id, "n_tests": passed.shape[1], "pass_matrix_hex": [f"{n:x}" for n in numbers]}
+
+
+def read_matrices(
+    path: str | Path, requests: Sequence[Request[Task, Program]], tests: Mapping[str, Sequence[Test]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Read pass matrices; see `matrix_record`.
+
+    Raises
+    ------
+    InputError
+        When a problem is missing, or its matrix has other programs or tests.
+    """
+    known = {str(r.get("task_id")): (n, r) for n, r in read_jsonl(path)}
+    out = {}
+    for request in requests:
+        if request.id not in known:
+            raise InputError(f"no matrix of {request.id!r}", path)
+        line, value = known[request.id]
+        width, numbers = int(value["n_tests"]), value["pass_matrix_hex"]
+        if width != len(tests.get(request.id, ())) or len(numbers) != len(request.candidates):
+            raise InputError("matrix and candidates or tests differ in number", path, line)
+        bits = [[b == "1" for b in f"{int(x, 16):0{width}b}"] if width else [] for x in numbers]
+        out[request.id] = np.array(bits, dtype=bool).reshape(len(numbers), width)
     return out
