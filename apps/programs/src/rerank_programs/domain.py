@@ -66,6 +66,16 @@ def _mbr_exec(config: Mapping[str, Any]) -> Reranker:
     return _running(MbrExec(config["mode"]), config)
 
 
+def _learned(config: Mapping[str, Any]) -> Reranker:
+    from rerank_core.errors import UsageError
+
+    from rerank_programs.learned import load_scorer
+
+    if not config["model"]:
+        raise UsageError("the learned ranker needs a model: --model DIR, a folder that `rerank-programs fit` wrote")
+    return _running(load_scorer(config["model"], config["mode"]), config)
+
+
 def _ngram(config: Mapping[str, Any]) -> Reranker:
     from rerank_programs.rerank import NGram
 
@@ -111,6 +121,14 @@ METHODS: dict[str, Method] = {
         cost="1 run a program",
     ),
     "mbr-exec": Method(_mbr_exec, "Program whose result most others agree with", "MBR-exec (Shi et al. 2022)", default=RUNNING, cost="1 run a program"),
+    "learned": Method(
+        _learned,
+        "LightGBM on votes, result and text, trained with pool dropout; leans on the vote",
+        "ours",
+        needs=("lightgbm", "model: `rerank-programs fit`"),
+        default={**RUNNING, "model": None},
+        cost="1 run a program",
+    ),
     "ngram": Method(_ngram, "Overlap of n-grams with the other candidates; runs nothing", "Jain et al. 2023", default={"order": 3}, cost="nothing"),
 }
 METHODS["default"] = METHODS["semantic"]
