@@ -135,7 +135,7 @@ def test_the_reward_model_overfits_64_pairs():
     rng = np.random.default_rng(0)
     pairs = [(rng.integers(1, 96, 12).tolist(), rng.integers(1, 96, 10).tolist()) for _ in range(64)]
     model = RewardModel(tiny())
-    history = train_reward(model, pairs, rate=3e-3, epochs=40, batch=64)
+    history = train_reward(model, pairs, rate=1e-2, epochs=15, batch=64)
     assert history[0] > 0.6
     with torch.no_grad():
         a, b = (model(*pad([p[i] for p in pairs])) for i in (0, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rerank_core.cli import JsonFlag, OutOption, SeedOption, app_for, print_json, print_rows, run, set_threads
+from rerank_core.cli import ConfigOption, JsonFlag, OutOption, SeedOption, app_for, print_json, print_rows, run, set_threads, settings
 
 if TYPE_CHECKING:
     from rerank_core.domain import Domain
@@ -45,6 +45,7 @@ def rerank_command(
     model: Annotated[Path | None, typer.Option("--model", help="Folder written by `fit`.")] = None,
     mode: Mode = "spider",
     pred: Annotated[list[Path] | None, typer.Option("--pred", help="More candidates: a prediction file.")] = None,
+    config: ConfigOption = None,
     expected: Annotated[Path | None, typer.Option("--expected", help="JSON: request id -> predicted output.")] = None,
     seconds: Seconds = 2.0,
     memory_mib: Memory = 512,
@@ -63,7 +64,8 @@ def rerank_command(
 
     workers = threads or set_threads(0)
     options = jobs.RunOptions(
-        method, mode, seconds, memory_mib, workers, cache, no_cache, unsafe_local, model, expected, tuple(pred or ())
+        method, mode, seconds, memory_mib, workers, cache, no_cache, unsafe_local, model, expected, tuple(pred or ()),
+        settings(config)
     )
     outputs = jobs.Outputs(out, run_file, sql_lines, bird_json)
     summary, records = jobs.rerank(candidates, databases, outputs, options)

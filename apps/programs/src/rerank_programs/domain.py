@@ -76,6 +76,30 @@ def _learned(config: Mapping[str, Any]) -> Reranker:
     return _running(load_scorer(config["model"], config["mode"]), config)
 
 
+def _coder_reviewer(config: Mapping[str, Any]) -> Reranker:
+    from rerank_programs.lm import CoderReviewer, Lazy
+
+    model = Lazy(config["lm"], config["endpoint"])
+    return _running(CoderReviewer(model, config["lm"], config["mode"], config["mean"]), config)
+
+
+def _lever(config: Mapping[str, Any]) -> Reranker:
+    from rerank_programs.lm import Lazy, Lever
+
+    model = Lazy(config["lm"], config["endpoint"])
+    return _running(Lever(model, config["lm"], config["mode"], config["lm_weight"]), config)
+
+
+def _clue(config: Mapping[str, Any]) -> Reranker:
+    from rerank_core.errors import UsageError
+
+    from rerank_programs.clue import Centroids, Clue, read_states
+
+    if not config["centroids"] or not config["states"]:
+        raise UsageError("clue needs two files: --set centroids=FILE --set states=FILE")
+    return Clue(Centroids.load(config["centroids"]), read_states(config["states"]))
+
+
 def _ngram(config: Mapping[str, Any]) -> Reranker:
     from rerank_programs.rerank import NGram
 
@@ -131,6 +155,31 @@ METHODS: dict[str, Method] = {
     ),
     "ngram": Method(_ngram, "Overlap of n-grams with the other candidates; runs nothing", "Jain et al. 2023", default={"order": 3}, cost="nothing"),
 }
+_LM: Mapping[str, Any] = {**RUNNING, "lm": "smollm2-135m-instruct", "endpoint": None}
+METHODS["coder-reviewer"] = Method(
+    _coder_reviewer,
+    "log p(program | question) + log p(question | program), among those that run",
+    "Coder-Reviewer (Zhang et al. 2022)",
+    needs=("rerank-programs[lm]", "a causal language model"),
+    default={**_LM, "mean": False},
+    cost="1 run and 2 log-probabilities a program",
+)
+METHODS["lever"] = Method(
+    _lever,
+    "A verifier reads question, program and result; equal results add up",
+    "LEVER (Ni et al. 2023)",
+    needs=("rerank-programs[lm]", "a verifier: T5 or an instruct model"),
+    default={**_LM, "lm_weight": 1.0},
+    cost="1 run and 1 forward a program",
+)
+METHODS["clue"] = Method(
+    _clue,
+    "Nearest to past successes by saved hidden states; runs nothing",
+    "CLUE (Tencent 2025)",
+    needs=("centroids and states files",),
+    default={"centroids": None, "states": None},
+    cost="1 distance a program",
+)
 METHODS["default"] = METHODS["semantic"]
 
 domain: Domain[Task, Program] = Domain(

@@ -151,7 +151,7 @@ def job_of(task: Task, program: Program) -> Job | None:
     if task.language == "m":
         data = None if task.data is None else str(Path(task.data).resolve())
         return Job("m", {"database": data, "program": program.text}, data)
-    if not task.inputs and not task.calls:
+    if not task.inputs and not task.calls and task.data is None:
         return None
     data = None if task.data is None else str(Path(task.data).resolve())
     message: dict[str, Any] = {"program": task.prefix + program.text, "database": data, "calls": list(task.calls)}

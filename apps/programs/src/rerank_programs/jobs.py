@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class RunOptions:
     model: Path | None = None
     expected: Path | None = None
     pred: tuple[Path, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """Return the settings that the method knows."""
@@ -66,7 +68,7 @@ class RunOptions:
             "model": None if self.model is None else str(self.model),
         }
         default = METHODS[self.method].default if self.method in METHODS else {}
-        return {k: v for k, v in known.items() if k in default}
+        return {k: v for k, v in known.items() if k in default} | dict(self.settings)
 
 
 @dataclass(frozen=True)
