@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from rerank_core.learning import group_folds
 from rerank_core.statistics import bootstrap
 from rerank_programs.codet import consensus, pass_at_k, random_pass_at_k, read_matrices, read_problems, read_tests
@@ -32,7 +33,9 @@ def main(folder: Path, matrix: Path, folds: int = 5, seed: int = 0) -> None:
     rows = {
         "random": [random_pass_at_k(c.astype(int).tolist(), y.tolist(), 1) for c, y in zip(counts, right, strict=True)],
         "codet": [
-            pass_at_k(consensus(passed[r.id], c.astype(int).tolist(), weights[r.id]), c.astype(int).tolist(), y.tolist(), 1)
+            pass_at_k(
+                consensus(passed[r.id], c.astype(int).tolist(), weights[r.id]), c.astype(int).tolist(), y.tolist(), 1
+            )
             for r, c, y in zip(requests, counts, right, strict=True)
         ],
     }

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - whole commands and records on one line
 from __future__ import annotations
 
 import io
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from rerank_core.cli import run as run_app
 from rerank_core.io import read_run
 from rerank_programs.cli import app
@@ -43,7 +45,12 @@ def world(tmp_path_factory):
     with (folder / "candidates.jsonl").open("w") as f:
         for r in data.requests:
             programs = [{"source": c.id, "sql": c.content.text} for c in r.candidates]
-            f.write(json.dumps({"id": r.id, "db_id": r.query.database, "question": r.query.question, "candidates": programs}) + "\n")
+            f.write(
+                json.dumps(
+                    {"id": r.id, "db_id": r.query.database, "question": r.query.question, "candidates": programs}
+                )
+                + "\n"
+            )
     with (folder / "labels.jsonl").open("w") as f:
         for key, marks in data.gold.items():
             f.write(json.dumps({"id": key, "ex": marks}) + "\n")
@@ -102,10 +109,14 @@ def test_the_other_output_formats(world, tmp_path):
 
 def test_explain_turns_a_choice_into_one_question(world, tmp_path):
     rerank(world, tmp_path / "o.jsonl", "vote")
-    key = next(r.id for r, x in read_records(tmp_path / "o.jsonl") if len(x["clusters"]) > 1 and r.id.startswith("weather-15"))
+    key = next(
+        r.id for r, x in read_records(tmp_path / "o.jsonl") if len(x["clusters"]) > 1 and r.id.startswith("weather-15")
+    )
     text = run("explain", tmp_path / "o.jsonl", "--id", key, "--databases", world / "databases").stdout
     assert "which answer to" in text and "  A: " in text and "  B: " in text
-    found = json.loads(run("explain", tmp_path / "o.jsonl", "--id", key, "--databases", world / "databases", "--json").stdout)
+    found = json.loads(
+        run("explain", tmp_path / "o.jsonl", "--id", key, "--databases", world / "databases", "--json").stdout
+    )
     assert found["witness"]["results"][0] != found["witness"]["results"][1]
     assert sum(len(t["rows"]) for t in found["witness"]["tables"].values()) <= 3
     run("explain", tmp_path / "o.jsonl", "--id", "nobody", code=2)
@@ -124,7 +135,15 @@ def test_fit_then_learned_then_compare(world, tmp_path):
     rerank(world, tmp_path / "v.jsonl", "vote", "--model", tmp_path / "model")
     assert figures(tmp_path / "l.jsonl", world)["EX@1"] >= figures(tmp_path / "v.jsonl", world)["EX@1"] - 0.02
     compared = json.loads(
-        run("eval", tmp_path / "l.jsonl", "--labels", world / "labels.jsonl", "--against", tmp_path / "v.jsonl", "--json").stdout
+        run(
+            "eval",
+            tmp_path / "l.jsonl",
+            "--labels",
+            world / "labels.jsonl",
+            "--against",
+            tmp_path / "v.jsonl",
+            "--json",
+        ).stdout
     )
     assert "mcnemar_p" in compared[-1]
     (tmp_path / "model" / "ranker.json").write_text("{}")
@@ -152,7 +171,10 @@ def test_bad_input_is_one_line_with_its_place(world, tmp_path, text, words):
 
 def test_usage_errors(world, tmp_path):
     assert "--model DIR" in run("rerank", world / "candidates.jsonl", "--databases", world / "databases", "--method", "learned", "-o", tmp_path / "x", code=2).stderr  # fmt: skip
-    assert "no method" in run("rerank", world / "candidates.jsonl", "--method", "magic", "-o", tmp_path / "x", code=2).stderr
+    assert (
+        "no method"
+        in run("rerank", world / "candidates.jsonl", "--method", "magic", "-o", tmp_path / "x", code=2).stderr
+    )
     assert "--databases DIR" in run("rerank", world / "candidates.jsonl", "-o", tmp_path / "x", code=2).stderr
     run("sandbox-check", "--engine", "cobol", code=2)
 
@@ -170,7 +192,16 @@ def test_help_and_registration_import_nothing_heavy():
 
 def test_a_damaged_cache_is_set_aside(world, tmp_path):
     cache = tmp_path / "c.sqlite"
-    args = ("rerank", world / "candidates.jsonl", "--databases", world / "databases", "--method", "vote", "--cache", cache)
+    args = (
+        "rerank",
+        world / "candidates.jsonl",
+        "--databases",
+        world / "databases",
+        "--method",
+        "vote",
+        "--cache",
+        cache,
+    )
     run(*args, "-o", tmp_path / "a.jsonl")
     cache.write_bytes(b"garbage" * 1000)
     run(*args, "-o", tmp_path / "b.jsonl")
@@ -182,8 +213,12 @@ def test_predictions_in_the_fields_formats_become_candidates(world, tmp_path):
     gold = read_labels(world / "labels.jsonl")
     right = {r.id: next(c.content.text for c in r.candidates if gold[r.id][c.id]) for r in requests}
     (tmp_path / "spider.sql").write_text("\n".join(right[r.id] + "\tdb" for r in requests) + "\n")
-    (tmp_path / "bird.json").write_text(json.dumps({str(i): right[r.id] + "\t----- bird -----\tdb" for i, r in enumerate(requests)}))
-    (tmp_path / "din.csv").write_text("NLQ,PREDICTED SQL\n" + "".join('q,"' + right[r.id].replace('"', '""') + '"\n' for r in requests))
+    (tmp_path / "bird.json").write_text(
+        json.dumps({str(i): right[r.id] + "\t----- bird -----\tdb" for i, r in enumerate(requests)})
+    )
+    (tmp_path / "din.csv").write_text(
+        "NLQ,PREDICTED SQL\n" + "".join('q,"' + right[r.id].replace('"', '""') + '"\n' for r in requests)
+    )
     (tmp_path / "lever.jsonl").write_text("".join(json.dumps({"id": r.id, "generated_programs": [{"code": right[r.id], "lm_prob": -1.0}]}) + "\n" for r in requests))  # fmt: skip
     more = [x for n in ("spider.sql", "bird.json", "din.csv", "lever.jsonl") for x in ("--pred", tmp_path / n)]
     rerank(world, tmp_path / "o.jsonl", "mbr-exec", *more)
@@ -208,6 +243,9 @@ def test_databases_are_found_in_every_layout(world, tmp_path):
 def test_three_lines(world):
     from rerank_programs import rank
 
-    picks = rank(["SELECT count(*) FROM cars", "SELECT count(Name) FROM cars", "SELECT 1 FROM cars"], world / "databases" / "cars.sqlite")
+    picks = rank(
+        ["SELECT count(*) FROM cars", "SELECT count(Name) FROM cars", "SELECT 1 FROM cars"],
+        world / "databases" / "cars.sqlite",
+    )
     assert picks[0].program == "SELECT count(*) FROM cars" and picks[0].confidence == pytest.approx(2 / 3)
     assert picks[0].result.rows == ((406,),) and picks[-1].program == "SELECT count(Name) FROM cars"

@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rerank_core.files import read_jsonl
 from rerank_programs.equality import MODES, clusters, equal
 from rerank_programs.results import Outcome, Verdict, decode, encode, failed
@@ -101,5 +102,3 @@ def test_bytes_survive_and_damage_is_noticed():
     for bad in (b"", b"[]", b'{"v":"ok","c":["a"],"r":[[1,2]]}', b'{"v":"nonsense"}', b"\xff"):
         with pytest.raises(ValueError):
             decode(bad)
-
-

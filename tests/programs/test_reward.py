@@ -1,9 +1,11 @@
+# ruff: noqa: E501 - whole commands and records on one line
 from __future__ import annotations
 
 import math
 
 import numpy as np
 import pytest
+
 from rerank_programs.data import Program
 from rerank_programs.reward.surrogate import (
     STATIC,
@@ -27,7 +29,6 @@ from rerank_programs.reward.loop import (  # noqa: E402
     pad,
     train_reward,
 )
-
 
 torch.set_num_threads(1)
 
@@ -78,7 +79,9 @@ def test_clipping_by_hand():
     advantage = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     # min(1.5, 1.2), min(-1.5, -1.2), min(0.5, 0.8), min(-0.5, -0.8)
     want = -(1.2 - 1.5 + 0.5 - 0.8) / 4
-    assert float(losses.clipped_policy_loss(new, old, advantage, torch.ones(1, 4), 0.2)) == pytest.approx(want, abs=1e-6)
+    assert float(losses.clipped_policy_loss(new, old, advantage, torch.ones(1, 4), 0.2)) == pytest.approx(
+        want, abs=1e-6
+    )
 
 
 def test_kl_penalty_and_final_reward_by_hand():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from rerank_programs.results import Verdict
 from rerank_programs.sandbox import walls as walls_module
 from rerank_programs.sandbox.abuse import CASES

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rerank_core.types import Candidate, Request
 from rerank_programs.data import Program, Task
 from rerank_programs.expectation import Expectation, agreement, guess
@@ -88,7 +89,10 @@ def test_a_predicted_output_breaks_a_tie():
     assert agreement(ok((5,)), guess("How many singers are there?")) == 0
     assert pick(request("a", "b", question="How many singers are there?"), outcomes).order[0] == 1
     named = Expectation(columns=("name",))
-    assert pick(request("a", "b"), [ok((1,), columns=["age"]), ok((1,), (2,), columns=["Name"])], expected=named).order[0] == 1
+    assert (
+        pick(request("a", "b"), [ok((1,), columns=["age"]), ok((1,), (2,), columns=["Name"])], expected=named).order[0]
+        == 1
+    )
 
 
 def test_log_probabilities_and_counts_weigh_votes():
@@ -102,7 +106,10 @@ def test_log_probabilities_and_counts_weigh_votes():
 
 def test_mixing_temperatures_merges_texts_and_keeps_the_greedy_sample_first():
     cold = (Candidate("t0", Program("SELECT 1", -0.5, temperature=0.0)),)
-    hot = (Candidate("h1", Program("SELECT  1", -0.2, temperature=0.8)), Candidate("h2", Program("SELECT 2", temperature=0.8)))
+    hot = (
+        Candidate("h1", Program("SELECT  1", -0.2, temperature=0.8)),
+        Candidate("h2", Program("SELECT 2", temperature=0.8)),
+    )
     mixed = mix_temperatures(cold, hot)
     assert [c.id for c in mixed] == ["t0", "h2"]
     assert mixed[0].content == Program("SELECT 1", -0.2, 2, None, 0.0)

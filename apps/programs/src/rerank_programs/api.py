@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerank_core.types import Candidate, Request
-
 from rerank_programs.data import Program, Task
 from rerank_programs.execution import Executor
 from rerank_programs.rerank import ByOutcome, Semantic
@@ -79,6 +78,8 @@ def rank(
     ]
 
 
-def execute(program: str, database: str | Path | None = None, *, language: str = "sql", limits: Limits | None = None) -> Outcome:
+def execute(
+    program: str, database: str | Path | None = None, *, language: str = "sql", limits: Limits | None = None
+) -> Outcome:
     """Run one program behind the sandbox's walls and return how it ended."""
     return rank([program], database, language=language, limits=limits)[0].result

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rerank_core.cli import ConfigOption, JsonFlag, OutOption, SeedOption, app_for, print_json, print_rows, run, set_threads, settings
+
+from rerank_core.cli import (
+    ConfigOption,
+    JsonFlag,
+    OutOption,
+    SeedOption,
+    app_for,
+    print_json,
+    print_rows,
+    run,
+    set_threads,
+    settings,
+)
 
 if TYPE_CHECKING:
     from rerank_core.domain import Domain
@@ -54,7 +66,9 @@ def rerank_command(
     no_cache: NoCache = False,
     unsafe_local: Unsafe = False,
     run_file: Annotated[Path | None, typer.Option("--run", help="Also write a TREC run.")] = None,
-    sql_lines: Annotated[Path | None, typer.Option("--sql-lines", help="Also write the chosen SQL, one a line.")] = None,
+    sql_lines: Annotated[
+        Path | None, typer.Option("--sql-lines", help="Also write the chosen SQL, one a line.")
+    ] = None,
     bird_json: Annotated[Path | None, typer.Option("--bird-json", help="Also write BIRD's prediction JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print why each first one stands first.")] = False,
     as_json: JsonFlag = False,
@@ -64,8 +78,18 @@ def rerank_command(
 
     workers = threads or set_threads(0)
     options = jobs.RunOptions(
-        method, mode, seconds, memory_mib, workers, cache, no_cache, unsafe_local, model, expected, tuple(pred or ()),
-        settings(config)
+        method,
+        mode,
+        seconds,
+        memory_mib,
+        workers,
+        cache,
+        no_cache,
+        unsafe_local,
+        model,
+        expected,
+        tuple(pred or ()),
+        settings(config),
     )
     outputs = jobs.Outputs(out, run_file, sql_lines, bird_json)
     summary, records = jobs.rerank(candidates, databases, outputs, options)
@@ -178,7 +202,6 @@ def sandbox_check_command(
 ) -> None:
     """Run the abuse list on this machine: the layers in force and a verdict for every case. Exit code 1 on an escape."""
     from rerank_core.errors import UsageError
-
     from rerank_programs.sandbox.check import run_check
     from rerank_programs.sandbox.pool import ENGINES
 
@@ -191,7 +214,9 @@ def sandbox_check_command(
         print()
     else:
         for c in report["cases"]:
-            print(f"{'ok    ' if c['ok'] else 'ESCAPE'} {c['engine']:<7} {c['name']:<40} {c['verdict']:<17} {c['seconds']:.2f} s")
+            print(
+                f"{'ok    ' if c['ok'] else 'ESCAPE'} {c['engine']:<7} {c['name']:<40} {c['verdict']:<17} {c['seconds']:.2f} s"
+            )
             for p in c["problems"]:
                 print(f"       {p}")
         for name, why in report["skipped"].items():

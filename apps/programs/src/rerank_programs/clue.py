@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rerank_core.errors import InputError
 from rerank_core.files import atomic_path
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray, Ranking, Request
-
 from rerank_programs.data import Program, Task
 
 

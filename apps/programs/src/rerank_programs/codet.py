@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rerank_core.errors import InputError
 from rerank_core.files import read_jsonl
 from rerank_core.measures import Row
 from rerank_core.statistics import bootstrap
 from rerank_core.types import Cost, Ranking, Request, Status
-
 from rerank_programs.data import Program, Task, read_candidates
 from rerank_programs.results import Outcome
 from rerank_programs.sandbox.limits import Limits
@@ -247,7 +247,7 @@ def read_problems(tasks: str | Path, candidates: str | Path) -> list[Request[Tas
         With file and line, where a task is missing for a candidate or a field is wrong.
     """
     prompts, by_prompt = _tasks(tasks)
-    raw = {n: r for n, r in read_jsonl(candidates)}
+    raw = dict(read_jsonl(candidates))
     if raw and all("samples" in r and "prompt" in r for r in raw.values()):
         return [_sampled(r, by_prompt, candidates, n) for n, r in raw.items()]
     out = []

@@ -95,7 +95,9 @@ class ProgramCodec:
         """Return the task's fields that differ from their defaults."""
         out = {k: v for k, v in asdict(query).items() if v not in (None, "", ())}
         if query.inputs:
-            out["inputs"] = [{"variables": dict(i.variables), "files": dict(i.files), "output": i.output} for i in query.inputs]
+            out["inputs"] = [
+                {"variables": dict(i.variables), "files": dict(i.files), "output": i.output} for i in query.inputs
+            ]
         if query.calls:
             out["calls"] = list(query.calls)
         return out
@@ -119,7 +121,9 @@ class ProgramCodec:
 
 def _inputs(value: Mapping[str, Any]) -> Inputs:
     if "invars" in value:  # Jigsaw's form: names and expressions in two lists
-        return Inputs(dict(zip(value["invars"], value["inputs"], strict=True)), MappingProxyType({}), value.get("outvar"))
+        return Inputs(
+            dict(zip(value["invars"], value["inputs"], strict=True)), MappingProxyType({}), value.get("outvar")
+        )
     return Inputs(dict(value.get("variables", {})), dict(value.get("files", {})), value.get("output"))
 
 
@@ -230,7 +234,7 @@ def _task(record: Mapping[str, Any]) -> Task:
 def _candidates(raw: Sequence[Any]) -> Iterable[Candidate[Program]]:
     ids: set[str] = set()
     for i, entry in enumerate(raw):
-        record = {"program": entry} if isinstance(entry, str) else entry
+        record: Mapping[str, Any] = {"program": entry} if isinstance(entry, str) else entry
         if "content" in record:
             program, score = ProgramCodec().decode_content(record["content"]), record.get("score")
         else:
@@ -254,7 +258,9 @@ def _program(record: Mapping[str, Any]) -> Program:
     if logprob is None and record.get("logprobs"):
         values = record["logprobs"]
         logprob = sum(values) / len(values)
-    return Program(text, None if logprob is None else float(logprob), count, record.get("source"), record.get("temperature"))
+    return Program(
+        text, None if logprob is None else float(logprob), count, record.get("source"), record.get("temperature")
+    )
 
 
 def read_labels(path: str | Path) -> Gold:

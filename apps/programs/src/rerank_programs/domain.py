@@ -9,7 +9,6 @@ from typing import Any
 from rerank_core.domain import Domain, Method, TextRendering
 from rerank_core.reranker import FirstStage, Reranker
 from rerank_core.types import Candidate, Dataset
-
 from rerank_programs.data import Program, ProgramCodec, Task, read_candidates, read_labels
 from rerank_programs.measures import OFFICIAL
 
@@ -68,7 +67,6 @@ def _mbr_exec(config: Mapping[str, Any]) -> Reranker:
 
 def _learned(config: Mapping[str, Any]) -> Reranker:
     from rerank_core.errors import UsageError
-
     from rerank_programs.learned import load_scorer
 
     if not config["model"]:
@@ -92,7 +90,6 @@ def _lever(config: Mapping[str, Any]) -> Reranker:
 
 def _clue(config: Mapping[str, Any]) -> Reranker:
     from rerank_core.errors import UsageError
-
     from rerank_programs.clue import Centroids, Clue, read_states
 
     if not config["centroids"] or not config["states"]:
@@ -136,7 +133,13 @@ _SEMANTIC = {**RUNNING, "expectation_weight": 0.1, "interleave": True, "order": 
 
 METHODS: dict[str, Method] = {
     "first": Method(_first, "The order given", "baseline", cost="nothing"),
-    "vote": Method(_vote, "Most frequent result first, one program per result", "C3 2023, DAIL-SQL 2023", default=RUNNING, cost="1 run a program"),
+    "vote": Method(
+        _vote,
+        "Most frequent result first, one program per result",
+        "C3 2023, DAIL-SQL 2023",
+        default=RUNNING,
+        cost="1 run a program",
+    ),
     "semantic": Method(
         _semantic,
         "Filter, lints, predicted output, interleaving",
@@ -144,7 +147,13 @@ METHODS: dict[str, Method] = {
         default=_SEMANTIC,
         cost="1 run a program",
     ),
-    "mbr-exec": Method(_mbr_exec, "Program whose result most others agree with", "MBR-exec (Shi et al. 2022)", default=RUNNING, cost="1 run a program"),
+    "mbr-exec": Method(
+        _mbr_exec,
+        "Program whose result most others agree with",
+        "MBR-exec (Shi et al. 2022)",
+        default=RUNNING,
+        cost="1 run a program",
+    ),
     "learned": Method(
         _learned,
         "LightGBM on votes, result and text, trained with pool dropout; leans on the vote",
@@ -153,7 +162,13 @@ METHODS: dict[str, Method] = {
         default={**RUNNING, "model": None},
         cost="1 run a program",
     ),
-    "ngram": Method(_ngram, "Overlap of n-grams with the other candidates; runs nothing", "Jain et al. 2023", default={"order": 3}, cost="nothing"),
+    "ngram": Method(
+        _ngram,
+        "Overlap of n-grams with the other candidates; runs nothing",
+        "Jain et al. 2023",
+        default={"order": 3},
+        cost="nothing",
+    ),
 }
 _LM: Mapping[str, Any] = {**RUNNING, "lm": "smollm2-135m-instruct", "endpoint": None}
 METHODS["coder-reviewer"] = Method(

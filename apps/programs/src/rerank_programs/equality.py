@@ -166,9 +166,7 @@ def _permutations(left: list[Row], right: list[Row], keep_order: bool) -> Iterat
     Depth first, and only along prefixes whose rows agree as bags, so that many look-alike columns do not make it
     factorial.
     """
-    fingerprint: Callable[[Row], Hashable] = (
-        (lambda c: c) if keep_order else (lambda c: frozenset(Counter(c).items()))
-    )
+    fingerprint: Callable[[Row], Hashable] = (lambda c: c) if keep_order else (lambda c: frozenset(Counter(c).items()))
     prints = [fingerprint(c) for c in right]
     options = [[j for j, p in enumerate(prints) if p == fingerprint(c)] for c in left]
     chosen: list[int] = []
@@ -218,7 +216,7 @@ def _shape(outcome: Outcome) -> Hashable:
 
 
 def _is_number(cell: Cell) -> bool:
-    return isinstance(cell, int | float) or isinstance(cell, list | tuple | dict)
+    return isinstance(cell, int | float | list | tuple | dict)
 
 
 def _approx_equal(a: Outcome, b: Outcome) -> bool:

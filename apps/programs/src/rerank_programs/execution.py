@@ -12,7 +12,6 @@ from typing import Any
 
 from rerank_core.errors import InputError
 from rerank_core.types import Request
-
 from rerank_programs.cache import OutcomeCache, hash_data
 from rerank_programs.data import Program, Task
 from rerank_programs.results import Outcome, Verdict, decode, encode, failed
@@ -145,15 +144,14 @@ def job_of(task: Task, program: Program) -> Job | None:
     if task.language == "sql":
         if task.data is None:
             return None
-        data = str(Path(task.data).resolve())
-        engine = "duckdb" if Path(data).is_dir() or data.endswith(".duckdb") else "sqlite"
-        return Job(engine, {"database": data, "program": program.text}, data)
+        source = str(Path(task.data).resolve())
+        engine = "duckdb" if Path(source).is_dir() or source.endswith(".duckdb") else "sqlite"
+        return Job(engine, {"database": source, "program": program.text}, source)
+    data = None if task.data is None else str(Path(task.data).resolve())
     if task.language == "m":
-        data = None if task.data is None else str(Path(task.data).resolve())
         return Job("m", {"database": data, "program": program.text}, data)
     if not task.inputs and not task.calls and task.data is None:
         return None
-    data = None if task.data is None else str(Path(task.data).resolve())
     message: dict[str, Any] = {"program": task.prefix + program.text, "database": data, "calls": list(task.calls)}
     message["inputs"] = [
         {"variables": dict(i.variables), "files": dict(i.files), "output": i.output} for i in task.inputs

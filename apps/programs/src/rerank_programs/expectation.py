@@ -62,7 +62,12 @@ def guess(question: str) -> Expectation:
     if not question:
         return Expectation()
     count, each = _COUNT.search(question), _EACH.search(question)
-    if count and not each and not _SUPERLATIVE.search(question) and re.match(r"\s*(how many|what is|count|find|return|show|give)", question, re.I):
+    if (
+        count
+        and not each
+        and not _SUPERLATIVE.search(question)
+        and re.match(r"\s*(how many|what is|count|find|return|show|give)", question, re.I)
+    ):
         head = question[: count.start()].lower()
         if not re.search(r"\b(names?|ids?|titles?|and)\b", head):
             return Expectation(n_columns=1, rows="1", numeric=True)

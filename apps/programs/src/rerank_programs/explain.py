@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import InputError
-
 from rerank_programs.equality import equal
 from rerank_programs.results import Outcome, Row
 from rerank_programs.sandbox.limits import Limits
@@ -209,9 +208,7 @@ def _reduce(
     return units, True
 
 
-def _read(
-    database: Path, max_rows: int
-) -> tuple[list[str], dict[str, tuple[str, ...]], dict[str, tuple[Row, ...]]]:
+def _read(database: Path, max_rows: int) -> tuple[list[str], dict[str, tuple[str, ...]], dict[str, tuple[Row, ...]]]:
     columns: dict[str, tuple[str, ...]] = {}
     rows: dict[str, tuple[Row, ...]] = {}
     schema: list[str] = []
@@ -296,7 +293,9 @@ def explain(record: Mapping[str, Any], database: str | Path | None = None, limit
     texts = record["programs"][first], record["programs"][second]
     diff = program_diff(*texts) if record.get("language") == "sql" else ()
     if database is None or record.get("language") != "sql" or Path(database).is_dir():
-        return Explanation(record, program_diff=diff, notes=("no SQLite database at hand: results are shown as stored",))
+        return Explanation(
+            record, program_diff=diff, notes=("no SQLite database at hand: results are shown as stored",)
+        )
     mode = str(record.get("mode", "spider")).rpartition("-")[0] or "spider"
     with Pool("sqlite", readable=[database], limits=limits, workers=1) as pool:
         path = str(Path(database).resolve())
@@ -351,7 +350,10 @@ def _difference_lines(explanation: Explanation) -> list[str]:
         lines += [f"  {d}" for d in explanation.program_diff]
     d = explanation.difference
     if d is not None:
-        lines.append(f"\nresults 1 and 2: {d.rows[0]} and {d.rows[1]} rows" + (", only the order differs" if d.order_only else ""))
+        lines.append(
+            f"\nresults 1 and 2: {d.rows[0]} and {d.rows[1]} rows"
+            + (", only the order differs" if d.order_only else "")
+        )
         lines += [f"  only in 1: {_line(r)}" for r in d.only_first]
         lines += [f"  only in 2: {_line(r)}" for r in d.only_second]
     return lines
@@ -373,7 +375,10 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     w = explanation.witness
     if w is not None:
         out["witness"] = {
-            "tables": {t: {"columns": list(c), "rows": [list(map(_plain, r)) for r in rows]} for t, (c, rows) in w.tables.items()},
+            "tables": {
+                t: {"columns": list(c), "rows": [list(map(_plain, r)) for r in rows]}
+                for t, (c, rows) in w.tables.items()
+            },
             "results": [[list(map(_plain, r)) for r in o.rows] for o in w.results],
             "minimal": w.minimal,
             "runs": w.runs,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rerank_core.types import FloatArray, Request
 
+from rerank_core.types import FloatArray, Request
 from rerank_programs import equality
 from rerank_programs.data import Program, Task
 from rerank_programs.expectation import agreement, guess
@@ -22,9 +22,69 @@ from rerank_programs.results import Outcome
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?", re.I)
 _LITERAL = re.compile(r"'([^']*)'|\"([^\"]*)\"|\b(\d+(?:\.\d+)?)\b")
 _STOP = frozenset(
-    "the a an of in on for to and or is are was were be by with from that which what who whose how many much all each "
-    "every their its his her has have had do does did than as at it there this those these show list find give return "
-    "select where group order having join limit distinct count".split()
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "on",
+        "for",
+        "to",
+        "and",
+        "or",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "by",
+        "with",
+        "from",
+        "that",
+        "which",
+        "what",
+        "who",
+        "whose",
+        "how",
+        "many",
+        "much",
+        "all",
+        "each",
+        "every",
+        "their",
+        "its",
+        "his",
+        "her",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "did",
+        "than",
+        "as",
+        "at",
+        "it",
+        "there",
+        "this",
+        "those",
+        "these",
+        "show",
+        "list",
+        "find",
+        "give",
+        "return",
+        "select",
+        "where",
+        "group",
+        "order",
+        "having",
+        "join",
+        "limit",
+        "distinct",
+        "count",
+    ]
 )
 _CLAUSES = {
     "joins": re.compile(r"\bjoin\b", re.I),
@@ -43,7 +103,9 @@ _CLAUSES = {
 _CUES = {
     "asks_number": re.compile(r"\b(how many|number of|count)\b", re.I),
     "asks_different": re.compile(r"\b(different|distinct|unique)\b", re.I),
-    "asks_superlative": re.compile(r"\b(most|least|highest|lowest|largest|smallest|youngest|oldest|maximum|minimum)\b", re.I),
+    "asks_superlative": re.compile(
+        r"\b(most|least|highest|lowest|largest|smallest|youngest|oldest|maximum|minimum)\b", re.I
+    ),
     "asks_order": re.compile(r"\b(sort|order|ascending|descending|alphabetical)", re.I),
     "asks_each": re.compile(r"\b(each|every|per)\b", re.I),
     "asks_not": re.compile(r"\b(not|no|never|without)\b|n't\b", re.I),
@@ -59,7 +121,9 @@ OWN_FEATURES = (
     "order_unasked", "each_without_group", "not_without_negation", "asked_columns",
 )  # fmt: skip
 NAMES = POOL_FEATURES + OWN_FEATURES
-RELATIVE = tuple(f"{n}_relative" for n in ("length", "columns", "question_covered", "program_covered", "joins", "foreign_literals"))
+RELATIVE = tuple(
+    f"{n}_relative" for n in ("length", "columns", "question_covered", "program_covered", "joins", "foreign_literals")
+)
 ALL_NAMES = NAMES + RELATIVE
 
 MONOTONE = {"share": 1, "behind": -1, "empty": -1, "all_null": -1, "null_column": -1, "fit": 1}
@@ -99,7 +163,9 @@ def prepare(request: Request[Task, Program], outcomes: Sequence[Outcome], mode: 
     for k, members in enumerate(equality.clusters(outcomes, mode)):
         labels[members] = k
     known: dict[str, int] = {}
-    texts = np.array([known.setdefault(" ".join(c.content.text.lower().split()), len(known)) for c in request.candidates])
+    texts = np.array(
+        [known.setdefault(" ".join(c.content.text.lower().split()), len(known)) for c in request.candidates]
+    )
     own = np.zeros((n, len(OWN_FEATURES)))
     for i, (candidate, outcome) in enumerate(zip(request.candidates, outcomes, strict=True)):
         if outcome.ok:
@@ -136,7 +202,8 @@ def own_features(question: str, program: str, outcome: Outcome) -> FloatArray:
         "program_covered": _covered(said, asked),
         "foreign_literals": float(foreign),
         "number_and_scalar": cues["asks_number"] * float(scalar),
-        "different_without_distinct": cues["asks_different"] * float(clauses["distinct"] == 0 and clauses["group_by"] == 0),
+        "different_without_distinct": cues["asks_different"]
+        * float(clauses["distinct"] == 0 and clauses["group_by"] == 0),
         "distinct_unasked": float(clauses["distinct"] > 0) * (1 - cues["asks_different"]),
         "superlative_one_row": cues["asks_superlative"] * float(len(outcome.rows) == 1),
         "order_unasked": float(clauses["order_by"] > 0 and clauses["limit"] == 0) * (1 - cues["asks_order"]),

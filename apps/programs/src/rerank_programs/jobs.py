@@ -14,7 +14,6 @@ from rerank_core.io import write_run
 from rerank_core.measures import Row
 from rerank_core.statistics import paired_bootstrap
 from rerank_core.types import Gold
-
 from rerank_programs.data import find_database, read_candidates, read_labels
 from rerank_programs.domain import METHODS, domain
 from rerank_programs.equality import MODES
@@ -242,9 +241,7 @@ def codet(
         passed, isolation = science.read_matrices(matrices, requests, written), "none (matrices read)"
     else:
         config = science.CodeTConfig(test_seconds=test_seconds)
-        passed, isolation = science.pass_matrix(
-            requests, written, config, workers=workers, unsafe_local=unsafe_local
-        )
+        passed, isolation = science.pass_matrix(requests, written, config, workers=workers, unsafe_local=unsafe_local)
     sets = {
         r.id: science.consensus(
             passed[r.id], [c.content.count for c in r.candidates], [t.count for t in written.get(r.id, ())]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from rerank_core.calibration import Isotonic
 from rerank_core.errors import InputError, require
 from rerank_core.files import atomic_write, read_json, write_json
@@ -25,7 +26,6 @@ from rerank_core.measures import Row
 from rerank_core.reranker import digest
 from rerank_core.statistics import bootstrap
 from rerank_core.types import FloatArray, Gold, Request
-
 from rerank_programs.data import Program, Task
 from rerank_programs.features import ALL_NAMES, MONOTONE, Pool, prepare, table
 from rerank_programs.lints import PENALTIES
@@ -131,9 +131,7 @@ class Model:
             raise InputError("written by another version: run `rerank-programs fit` again", path)
         lightgbm = require("lightgbm", "rerank-core[ltr]", "the learned ranker")
         texts = [(Path(folder) / f"ranker-{i}.txt").read_text() for i in range(int(meta["boosters"]))]
-        return cls(
-            tuple(lightgbm.Booster(model_str=t) for t in texts), float(meta["weight"]), tuple(meta["sources"])
-        )
+        return cls(tuple(lightgbm.Booster(model_str=t) for t in texts), float(meta["weight"]), tuple(meta["sources"]))
 
 
 @dataclass(frozen=True)
@@ -180,9 +178,7 @@ class LearnedScorer:
     def picks(self, requests: Sequence[Request[Task, Program]], outcomes: Sequence[Sequence[Outcome]]) -> list[Picked]:
         """Order each request; all clusters are predicted in one call."""
         pools = [prepare(r, seen, self.mode) for r, seen in zip(requests, outcomes, strict=True)]
-        tables = [
-            with_sources(p, *table(p), r, self.model.sources) for p, r in zip(pools, requests, strict=True)
-        ]
+        tables = [with_sources(p, *table(p), r, self.model.sources) for p, r in zip(pools, requests, strict=True)]
         stacked = np.vstack([f for _, f in tables]) if tables else np.zeros((0, len(self.model.names)))
         predicted = self.model.predict(stacked)
         out, at = [], 0
@@ -221,9 +217,7 @@ def order(groups: Sequence[np.ndarray], features: FloatArray, chance: FloatArray
     share = features[:, 0]
     score = base(features) + weight * chance
     by_rank = sorted(range(len(groups)), key=lambda k: (-score[k], groups[k][0]))
-    clusters = tuple(
-        Cluster(tuple(int(i) for i in groups[k]), float(share[k]), float(score[k])) for k in by_rank
-    )
+    clusters = tuple(Cluster(tuple(int(i) for i in groups[k]), float(share[k]), float(score[k])) for k in by_rank)
     shown = interleave([c.members for c in clusters])
     place = {i: (c.score, depth) for c in clusters for depth, i in enumerate(c.members)}
     step = 1 + float(np.ptp(score))
@@ -302,7 +296,17 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
     write_json(folder / "calibration.json", calibrations)
-    write_json(folder / "training.json", {"config": asdict(config), "seed": seed, "requests": len(requests), "weight": weight, "worst_pool": worst, "mean_pool": mean})
+    write_json(
+        folder / "training.json",
+        {
+            "config": asdict(config),
+            "seed": seed,
+            "requests": len(requests),
+            "weight": weight,
+            "worst_pool": worst,
+            "mean_pool": mean,
+        },
+    )
     rows.append(Row("learned - vote", "worst pool EX@1", worst, len(requests), worst, worst))
     rows.append(Row("learned - vote", "mean pool EX@1", mean, len(requests), mean, mean))
     return rows
@@ -333,7 +337,7 @@ def _boosters(data: _Data, rows: np.ndarray, config: LearnedConfig, seed: int) -
     lightgbm = require("lightgbm", "rerank-core[ltr]", "the learned ranker")
     rng = np.random.default_rng(seed)
     X, y, w = [], [], []
-    for i in rows:
+    for i in map(int, rows):
         for members in _sub_pools(len(data.right[i]), config, rng):
             groups, features = data.table(i, members)
             if len(groups) > 1:  # a single cluster leaves nothing to choose
@@ -438,8 +442,8 @@ def _first(groups: Sequence[np.ndarray], score: FloatArray, right: FloatArray, m
 
 def _predict(data: _Data, models: Mapping[int, tuple[Any, ...]], features: Sequence[FloatArray]) -> list[FloatArray]:
     out: list[FloatArray] = [np.zeros(len(f)) for f in features]
-    for fold, boosters in models.items():
-        rows = [i for i in np.flatnonzero(data.folds == fold) if len(features[i])]
+    for fold, boosters in sorted(models.items()):
+        rows = [i for i in map(int, np.flatnonzero(data.folds == fold)) if len(features[i])]
         if rows:
             chance = Model(boosters, 1.0).predict(np.vstack([features[i] for i in rows]))
             for i, part in zip(rows, np.split(chance, np.cumsum([len(features[i]) for i in rows])[:-1]), strict=True):
@@ -473,7 +477,9 @@ def _judge(
         honest = np.zeros(len(raw))
         for fold in np.unique(data.folds):
             inside = data.folds == fold
-            honest[inside] = Isotonic.fit(raw[~inside], first[~inside]).predict(raw[inside]) if (~inside).any() else raw[inside]
+            honest[inside] = (
+                Isotonic.fit(raw[~inside], first[~inside]).predict(raw[inside]) if (~inside).any() else raw[inside]
+            )
         rows += confidence_rows(honest.tolist(), first.tolist(), system=name, seed=seed)
         fitted = Isotonic.fit(raw, first)
         calibrations[name] = {"knots": list(fitted.knots), "values": list(fitted.values)}

@@ -35,7 +35,9 @@ PENALTIES: Mapping[str, float] = MappingProxyType(
 """Penalty per lint; zero marks a lint that is only reported."""
 
 HUGE_CELLS = 1_000_000
-_ASKS_ORDER = re.compile(r"\b(sort(ed)?|order(ed)? (by|of|in)|in (ascending|descending|alphabetical)|ascending|descending)\b", re.I)
+_ASKS_ORDER = re.compile(
+    r"\b(sort(ed)?|order(ed)? (by|of|in)|in (ascending|descending|alphabetical)|ascending|descending)\b", re.I
+)
 _ASKS_NUMBER = re.compile(r"^\s*(how many|what is the (total )?(number|count)|count|find the (total )?number)\b", re.I)
 _ASKS_GROUPS = re.compile(r"\b(each|every|per|different .* (and|with) (their|its)|by (each )?\w+)\b", re.I)
 _ASKS_LIST = re.compile(r"^\s*(list|which .*s\b|show (all|the names)|what are the (names|ids|titles))", re.I)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray, Request
-
 from rerank_programs import equality
 from rerank_programs.data import Program, Task
 from rerank_programs.output import sample

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from rerank_core.calibration import coverage_accuracy, ece
 from rerank_core.measures import PerRequest, Row
 from rerank_core.statistics import bootstrap

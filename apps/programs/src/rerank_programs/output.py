@@ -11,7 +11,6 @@ from rerank_core.errors import InputError
 from rerank_core.files import atomic_write, read_jsonl
 from rerank_core.io import ranking_from_json, ranking_to_json
 from rerank_core.types import Ranking, Request
-
 from rerank_programs.data import Program, Task
 from rerank_programs.rerank import Evidence
 from rerank_programs.results import Cell, Outcome
@@ -80,7 +79,9 @@ def _shown(cell: Cell) -> Any:
     return text if len(text) <= SAMPLE_TEXT else text[: SAMPLE_TEXT - 1] + "…"
 
 
-def ranking_record(ranking: Ranking, request: Request[Task, Program], confidence: float | None = None) -> dict[str, Any]:
+def ranking_record(
+    ranking: Ranking, request: Request[Task, Program], confidence: float | None = None
+) -> dict[str, Any]:
     """Encode the ranking of a method that runs nothing."""
     record = ranking_to_json(ranking, seconds=False)
     if confidence is not None:
@@ -133,7 +134,8 @@ def write_sql_lines(path: str | Path, records: Sequence[Mapping[str, Any]]) -> N
 def write_bird_json(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write ``{"0": "SQL\\t----- bird -----\\tdb_id", ...}``, as BIRD's scorer reads it."""
     value = {
-        str(i): f"{_chosen(record)}\t----- bird -----\t{record.get('database') or ''}" for i, record in enumerate(records)
+        str(i): f"{_chosen(record)}\t----- bird -----\t{record.get('database') or ''}"
+        for i, record in enumerate(records)
     }
     with atomic_write(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=1)

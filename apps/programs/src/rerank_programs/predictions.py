@@ -10,7 +10,6 @@ from typing import Any
 from rerank_core.errors import InputError
 from rerank_core.files import read_json, read_jsonl, read_lines
 from rerank_core.types import Candidate, Request
-
 from rerank_programs.data import Program, Task
 
 BIRD_MARK = "\t----- bird -----\t"
@@ -124,5 +123,3 @@ def merge(
     if not used:
         raise InputError("none of its predictions belongs to a request", path)
     return out
-
-

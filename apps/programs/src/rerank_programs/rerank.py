@@ -10,7 +10,6 @@ from typing import Protocol
 
 from rerank_core.reranker import digest
 from rerank_core.types import Cost, Ranking, Request, Status
-
 from rerank_programs import equality
 from rerank_programs.data import Program, Task
 from rerank_programs.execution import Executor
@@ -49,7 +48,8 @@ class Evidence:
 class OutcomeScorer(Protocol):
     """Orders one request's candidates, given what they did."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def picks(
         self, requests: Sequence[Request[Task, Program]], outcomes: Sequence[Sequence[Outcome]]
@@ -230,7 +230,11 @@ def reasons(evidence: Evidence) -> dict[str, str]:
     out: dict[str, str] = {}
     n = len(evidence.picked.clusters)
     for rank, cluster in enumerate(evidence.picked.clusters, 1):
-        lints = f"; {', '.join(f'{k} x{v}' if v > 1 else k for k, v in Counter(cluster.lints).items())}" if cluster.lints else ""
+        lints = (
+            f"; {', '.join(f'{k} x{v}' if v > 1 else k for k, v in Counter(cluster.lints).items())}"
+            if cluster.lints
+            else ""
+        )
         for i in cluster.members:
             out[ids[i]] = f"result {rank} of {n}, share {cluster.mass:.3f}{lints}"
     for i, outcome in enumerate(evidence.outcomes):

@@ -93,9 +93,7 @@ def encode(outcome: Outcome) -> bytes:
         record["w"] = outcome.isolation
     if outcome.flags:
         record["f"] = sorted(outcome.flags)
-    return json.dumps(record, default=_pack, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    return json.dumps(record, default=_pack, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def decode(data: bytes) -> Outcome:

@@ -22,7 +22,6 @@ from rerank_core.cache import cache_home
 from rerank_core.errors import MissingExtra
 from rerank_core.files import atomic_path
 from rerank_core.types import Candidate, Dataset, Request
-
 from rerank_programs.data import Program, Task
 from rerank_programs.equality import equal
 from rerank_programs.results import Outcome, Verdict
@@ -31,7 +30,12 @@ from rerank_programs.sample_questions import FAMILIES, Family
 DAYS = 7
 _VERSION = 1
 _WHERE = {
-    "flights": {"flights": "flights.csv.zip", "planes": "planes.csv", "airlines": "airlines.csv", "airports": "airports.csv"},
+    "flights": {
+        "flights": "flights.csv.zip",
+        "planes": "planes.csv",
+        "airlines": "airlines.csv",
+        "airports": "airports.csv",
+    },
     "cars": {"cars": "cars.json"},
     "weather": {"seattle_weather": "seattle-weather.csv", "stocks": "stocks.csv"},
 }
@@ -72,7 +76,10 @@ def _request(
     question = family.question.format(*value)
     texts = [t.format(*value) for t in (*family.right, *family.wrong)]
     wanted = _run(db, texts[0])
-    marks = {t: float(equal(wanted, _run(db, t), ordered="order by" in texts[0].lower() and len(wanted.rows) > 1)) for t in texts}
+    marks = {
+        t: float(equal(wanted, _run(db, t), ordered="order by" in texts[0].lower() and len(wanted.rows) > 1))
+        for t in texts
+    }
     # A fixed shuffle that has nothing to do with being right.
     order = sorted(texts, key=lambda t: hashlib.sha256(f"{question}|{t}".encode()).digest())
     request_id = f"{family.database}-{number:02d}-{'-'.join(str(v).split()[0] for v in value)}"

@@ -6,6 +6,8 @@ for a value, text compared in the wrong case, a column that does not exist. Whic
 first ``right`` query when the sample is built.
 """
 
+# ruff: noqa: E501 - one program, one line
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rerank_core.types import Candidate, Request
-
 from rerank_programs import equality
 from rerank_programs.data import Program, Task
 from rerank_programs.expectation import Expectation, agreement, guess

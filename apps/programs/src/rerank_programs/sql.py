@@ -71,7 +71,9 @@ def _own_names(tree: Any) -> set[str]:
 
     names = {a.alias.lower() for a in tree.find_all(exp.Alias)}
     names |= {a.name.lower() for a in tree.find_all(exp.TableAlias)}
-    return names | {c.name.lower() for t in tree.find_all(exp.TableAlias) for c in t.columns} | {"rowid", "oid", "_rowid_"}
+    return (
+        names | {c.name.lower() for t in tree.find_all(exp.TableAlias) for c in t.columns} | {"rowid", "oid", "_rowid_"}
+    )
 
 
 def _quoted(column: Any) -> bool:
@@ -137,7 +139,7 @@ def _sorted_conditions(tree: Any) -> Any:
         if isinstance(node, exp.And | exp.Or) and not isinstance(node.parent, type(node)):
             kind = type(node)
             parts = sorted((p.copy() for p in node.flatten()), key=lambda p: p.sql())
-            return kind.__name__ == "And" and exp.and_(*parts) or exp.or_(*parts)
+            return (kind.__name__ == "And" and exp.and_(*parts)) or exp.or_(*parts)
         return node
 
     return tree.transform(sort)

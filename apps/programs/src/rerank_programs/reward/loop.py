@@ -15,11 +15,11 @@ from typing import Any
 
 from rerank_core.errors import require
 from rerank_core.files import write_json
-
 from rerank_programs.reward import losses
 
-torch = require("torch", "rerank-programs[lm]", "the RewardRanker loop")
+torch: Any = require("torch", "rerank-programs[lm]", "the RewardRanker loop")
 Tensor = Any
+_Module: Any = torch.nn.Module
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TorchConfig:
     seed: int = 0
 
 
-class RewardModel(torch.nn.Module):  # type: ignore[misc]
+class RewardModel(_Module):
     """A language model with a scalar head on the last token that is not padding."""
 
     def __init__(self, backbone: Any) -> None:
@@ -87,7 +87,13 @@ def sft_loss(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def train_reward(
-    model: RewardModel, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, rate: float, epochs: int = 1, batch: int = 16, seed: int = 0
+    model: RewardModel,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    rate: float,
+    epochs: int = 1,
+    batch: int = 16,
+    seed: int = 0,
 ) -> list[float]:
     """Train on (passing, failing) token sequences by Bradley-Terry; return the loss of every step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
@@ -243,7 +249,9 @@ class RewardRankerLoop:
             for k, row in enumerate(drawn)
         ]
 
-    def run(self, prompts: Sequence[str], solutions: Sequence[str], rounds: int = 1, folder: Path | None = None) -> RewardModel:
+    def run(
+        self, prompts: Sequence[str], solutions: Sequence[str], rounds: int = 1, folder: Path | None = None
+    ) -> RewardModel:
         """Run the loop; with a folder, every finished round is kept there and an interrupted loop goes on from it."""
         generator, _ = self.sft([p + s for p, s in zip(prompts, solutions, strict=True)])
         known = [[list(self.tokenizer(p + s)["input_ids"])] for p, s in zip(prompts, solutions, strict=True)]
@@ -260,7 +268,9 @@ class RewardRankerLoop:
                 self._collect(policy, prompts, known, wrong, reward if number else None)
                 torch.manual_seed(self.config.seed + number)
                 reward = RewardModel(copy.deepcopy(generator))
-                pairs = [x for p, w in zip(known, wrong, strict=True) if p and w for x in make_pairs(p, w, self.config.pairs)]
+                pairs = [
+                    x for p, w in zip(known, wrong, strict=True) if p and w for x in make_pairs(p, w, self.config.pairs)
+                ]
                 if pairs:
                     train_reward(reward, pairs, rate=self.config.reward_rate, seed=self.config.seed)
                 if state is not None:
@@ -270,7 +280,12 @@ class RewardRankerLoop:
         return reward
 
     def _collect(
-        self, policy: Any, prompts: Sequence[str], known: list[list[list[int]]], wrong: list[list[list[int]]], reward: RewardModel | None
+        self,
+        policy: Any,
+        prompts: Sequence[str],
+        known: list[list[list[int]]],
+        wrong: list[list[list[int]]],
+        reward: RewardModel | None,
     ) -> None:
         drawn = self.sample(policy, prompts)
         for k, (row, passes) in enumerate(zip(drawn, self.judge(drawn), strict=True)):

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rerank_core.learning import FeatureTable, LambdaRank, LambdaRankParams
 from rerank_core.types import FloatArray, Request
-
 from rerank_programs.codet import ConsensusSet, consensus
 from rerank_programs.data import Program, Task
 
@@ -254,9 +254,7 @@ def _reward_model(
     rows = np.concatenate(useful)
     offsets = np.cumsum([0, *(len(c) for c in useful)])
     part = FeatureTable(table.names, table.values[rows], offsets)
-    return RewardModel(
-        tuple(LambdaRank(config.params).fit(part, right[rows], seed + k) for k in range(config.models))
-    )
+    return RewardModel(tuple(LambdaRank(config.params).fit(part, right[rows], seed + k) for k in range(config.models)))
 
 
 def pair_accuracy(scores: Sequence[FloatArray], right: Sequence[FloatArray], counts: Sequence[FloatArray]) -> float:

@@ -4,6 +4,8 @@ Place holders are filled in by the check: ``{db}`` the database file, ``{outside
 canary file in it, ``{port}`` a listening port on loopback, ``{pid}`` the caller's process.
 """
 
+# ruff: noqa: E501 - one program, one line
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ def connect(path: str, limits: Limits) -> Any:
     """Open or load a data source and lock everything else."""
     import duckdb
 
-    config = {
+    config: dict[str, Any] = {
         "threads": "1",
         "memory_limit": f"{limits.memory_mib}MiB",
         "temp_directory": "",

@@ -32,8 +32,8 @@ module.exports.parseAst = async (source) => {
   const parser = require_powerquery_parser();
   const parsed = await parser.TaskUtils.tryLexParse(parser.DefaultSettings, source);
   if (parser.TaskUtils.isError(parsed)) {
-    const token = parsed.error?.innerError?.foundToken;
-    return { error: 'parse error at ' + ((token?.token?.positionStart?.lineNumber ?? 0) + 1) + ':' + ((token?.columnNumber ?? 0) + 1) };
+    const token = parsed.error?.innerError?.foundToken, line = token?.token?.positionStart?.lineNumber ?? 0;
+    return { error: 'parse error at ' + (line + 1) + ':' + ((token?.columnNumber ?? 0) + 1) };
   }
   return { ast: astView(parsed.ast) };
 };`, path);
@@ -85,7 +85,7 @@ class Parser:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            preexec_fn=close_in,  # noqa: PLW1509 - the worker has one thread
+            preexec_fn=close_in,
             # Where /etc is closed rather than absent, OpenSSL would stop at its unreadable configuration.
             env={**os.environ, "OPENSSL_CONF": "/dev/null"},
             bufsize=0,

@@ -120,9 +120,7 @@ def _tables(folder: str) -> dict[str, Any]:
     import os
 
     files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
-    return {
-        f.rsplit(".", 1)[0]: _read(f, folder) for f in files if f.rsplit(".", 1)[-1] in ("csv", "parquet", "json")
-    }
+    return {f.rsplit(".", 1)[0]: _read(f, folder) for f in files if f.rsplit(".", 1)[-1] in ("csv", "parquet", "json")}
 
 
 def _calls(body: CodeType, calls: Sequence[str], limits: Limits) -> Outcome:

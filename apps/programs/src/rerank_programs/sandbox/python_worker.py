@@ -42,9 +42,7 @@ class Walls:
 
     def put_on(self, cpu_seconds: int) -> None:
         """Close this process for good."""
-        confine.limit_resources(
-            memory=self.memory, cpu_seconds=cpu_seconds, file_bytes=self.file_bytes, base=self.base
-        )
+        confine.limit_resources(memory=self.memory, cpu_seconds=cpu_seconds, file_bytes=self.file_bytes, base=self.base)
         if self.landlock is not None:
             self.landlock.apply()
         if self.seccomp:

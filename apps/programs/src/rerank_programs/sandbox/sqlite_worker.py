@@ -21,7 +21,7 @@ from rerank_programs.sandbox.limits import Limits
 from rerank_programs.sandbox.protocol import Closed, read_frame, write_frame
 
 DENIED_FUNCTIONS = frozenset(
-    "printf format zeroblob randomblob load_extension readfile writefile edit fts3_tokenizer".split()
+    ["printf", "format", "zeroblob", "randomblob", "load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"]
 )
 RANDOM_FUNCTIONS = frozenset({"random"})
 FROZEN_CLOCK = "2020-01-01 00:00:00"
@@ -150,12 +150,37 @@ class Connection:
 
 _ACTIONS = {
     getattr(sqlite3, f"SQLITE_{name}"): name.replace("_", " ").lower()
-    for name in (
-        "CREATE_INDEX CREATE_TABLE CREATE_TEMP_INDEX CREATE_TEMP_TABLE CREATE_TEMP_TRIGGER CREATE_TEMP_VIEW "
-        "CREATE_TRIGGER CREATE_VIEW DELETE DROP_INDEX DROP_TABLE DROP_TEMP_INDEX DROP_TEMP_TABLE DROP_TEMP_TRIGGER "
-        "DROP_TEMP_VIEW DROP_TRIGGER DROP_VIEW INSERT PRAGMA TRANSACTION UPDATE ATTACH DETACH ALTER_TABLE REINDEX "
-        "ANALYZE CREATE_VTABLE DROP_VTABLE SAVEPOINT"
-    ).split()
+    for name in [
+        "CREATE_INDEX",
+        "CREATE_TABLE",
+        "CREATE_TEMP_INDEX",
+        "CREATE_TEMP_TABLE",
+        "CREATE_TEMP_TRIGGER",
+        "CREATE_TEMP_VIEW",
+        "CREATE_TRIGGER",
+        "CREATE_VIEW",
+        "DELETE",
+        "DROP_INDEX",
+        "DROP_TABLE",
+        "DROP_TEMP_INDEX",
+        "DROP_TEMP_TABLE",
+        "DROP_TEMP_TRIGGER",
+        "DROP_TEMP_VIEW",
+        "DROP_TRIGGER",
+        "DROP_VIEW",
+        "INSERT",
+        "PRAGMA",
+        "TRANSACTION",
+        "UPDATE",
+        "ATTACH",
+        "DETACH",
+        "ALTER_TABLE",
+        "REINDEX",
+        "ANALYZE",
+        "CREATE_VTABLE",
+        "DROP_VTABLE",
+        "SAVEPOINT",
+    ]
     if hasattr(sqlite3, f"SQLITE_{name}")
 }
 

@@ -108,7 +108,7 @@ def _system_binds() -> list[str]:
     out: list[str] = []
     for path in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/ld.so.cache"):
         if Path(path).is_symlink():
-            out += ["--symlink", os.readlink(path), path]
+            out += ["--symlink", str(Path(path).readlink()), path]
         elif Path(path).exists():
             out += ["--ro-bind", path, path]
     return out
@@ -166,7 +166,17 @@ def command(
     binds += ["--dev", "/dev"]
     if scratch is not None:
         binds += ["--size", str(scratch_mib << 20), "--tmpfs", scratch]
-    return [walls.bwrap, *_NAMESPACES, *binds, "--chdir", scratch or "/", "--clearenv", *environment_arguments(), "--", *python]
+    return [
+        walls.bwrap,
+        *_NAMESPACES,
+        *binds,
+        "--chdir",
+        scratch or "/",
+        "--clearenv",
+        *environment_arguments(),
+        "--",
+        *python,
+    ]
 
 
 ENVIRONMENT = {
