@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ class Job:
     message: Mapping[str, Any]
     data: str | None
 
-    def key(self, limits: Limits, data_hash: str) -> bytes:
-        """Return the cache key."""
-        text = json.dumps([CACHE_VERSION, self.engine, dict(self.message, database=None), limits.key(), data_hash])
+    def key(self, limits: str, data_hash: str) -> bytes:
+        """Return the cache key, for limits as text and a hash of the data."""
+        text = json.dumps([CACHE_VERSION, self.engine, dict(self.message, database=None), limits, data_hash])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -94,7 +95,8 @@ class Executor:
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs, from the cache where it has them."""
         hashes = {d: hash_data(d) for d in {j.data for j in jobs if j.data is not None}}
-        keys = [j.key(self.limits, hashes.get(j.data or "", "")) for j in jobs]
+        limits = self.limits.key()
+        keys = [j.key(limits, hashes.get(j.data or "", "")) for j in jobs]
         kept = self.cache.get(keys) if self.cache else {}
         found: dict[int, Outcome] = {}
         opened: dict[bytes, Outcome] = {}
@@ -139,15 +141,25 @@ def _batch_seconds(limits: Limits, jobs: Sequence[Job]) -> float:
     return limits.seconds * max((int(j.message.get("runs", 1)) for j in jobs), default=1)
 
 
+@lru_cache(maxsize=4096)
+def _real(path: str) -> str:
+    return str(Path(path).resolve())
+
+
+@lru_cache(maxsize=4096)
+def _is_folder(path: str) -> bool:
+    return Path(path).is_dir()
+
+
 def job_of(task: Task, program: Program) -> Job | None:
     """Return what to run for a candidate, or None where there is no data to run it on."""
     if task.language == "sql":
         if task.data is None:
             return None
-        source = str(Path(task.data).resolve())
-        engine = "duckdb" if Path(source).is_dir() or source.endswith(".duckdb") else "sqlite"
+        source = _real(task.data)
+        engine = "duckdb" if _is_folder(source) or source.endswith(".duckdb") else "sqlite"
         return Job(engine, {"database": source, "program": program.text}, source)
-    data = None if task.data is None else str(Path(task.data).resolve())
+    data = None if task.data is None else _real(task.data)
     if task.language == "m":
         return Job("m", {"database": data, "program": program.text}, data)
     if not task.inputs and not task.calls and task.data is None:

@@ -99,8 +99,8 @@ def write_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> Non
     """Write JSONL atomically."""
     with atomic_write(path) as file:
         for record in records:
-            json.dump(record, file, ensure_ascii=False, allow_nan=False, sort_keys=False)
-            file.write("\n")
+            # dumps, not dump: only it uses the C encoder
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_records(path: str | Path) -> list[tuple[Ranking, dict[str, Any]]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 from rerank_core.reranker import digest
@@ -29,7 +30,7 @@ class Evidence:
     picked: Picked
     mode: str
 
-    @property
+    @cached_property
     def ranking(self) -> Ranking:
         """The order as a ranking; each candidate's reason says where it stands."""
         ids = self.request.ids
