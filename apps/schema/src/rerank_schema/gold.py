@@ -46,6 +46,9 @@ _LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
+_NONE = {"na", "n/a", "none", "null"}
+
+
 def read_gold(path: Path) -> GoldPairs:
     """Read gold pairs.
 
@@ -69,7 +72,7 @@ def read_gold(path: Path) -> GoldPairs:
         source, target = _names(row, path, number)
         if not source[1]:
             continue
-        if target[1]:
+        if not _is_none(target):
             pairs.setdefault((source, target))
         else:
             unmatched.setdefault(source)
@@ -77,6 +80,11 @@ def read_gold(path: Path) -> GoldPairs:
         raise InputError("no correspondence in it", path)
     matched = {s for s, _ in pairs}
     return GoldPairs(tuple(pairs), tuple(s for s in unmatched if s not in matched))
+
+
+def _is_none(target: Name) -> bool:
+    """Whether a gold target says "no match": empty, or ``NA`` for both table and column (the MIMIC-OMOP mapping)."""
+    return not target[1] or (target[0].lower() in _NONE and target[1].lower() in _NONE)
 
 
 def _csv_rows(text: str, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
