@@ -1,0 +1,114 @@
+"""The command ``rerank-schema``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rerank_core.cli import (
+    ConfigOption,
+    JsonFlag,
+    SeedOption,
+    ThreadsOption,
+    app_for,
+    print_rows,
+    set_threads,
+    settings,
+)
+from rerank_core.cli import run as run_app
+from rerank_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rerank_core.domain import Domain
+    from rerank_schema.matching import Decide
+    from rerank_schema.tables import Schema
+
+
+def _domain() -> Domain[Any, Any]:
+    from rerank_schema.domain import domain
+
+    return domain
+
+
+app = app_for(_domain, help_text="Match the columns of one table set to another.", without=("eval",))
+
+
+@app.command()
+def match(
+    source: Annotated[str, typer.Argument(help="A file, a folder of tables, or a database URL.")],
+    target: Annotated[str, typer.Argument(help="The same for the target side.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Result: .csv, .tsv, .json or .html.")],
+    method: Annotated[str, typer.Option("--method", help="Method (`methods` lists them) or a folder of `fit`.")] = "default",
+    target_descriptions: Annotated[Path | None, typer.Option(help="JSON (.gz): target column -> description.")] = None,
+    source_descriptions: Annotated[Path | None, typer.Option(help="The same for source columns.")] = None,
+    schema_only: Annotated[bool, typer.Option("--schema-only", help="Each row describes a column.")] = False,
+    names_only: Annotated[bool, typer.Option("--names-only", help="Use names and descriptions, never a cell.")] = False,
+    topk: Annotated[int, typer.Option(min=1, help="Candidates a source column.")] = 20,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest probability of a match; by default where the expected F1 is largest.")] = None,
+    several: Annotated[bool, typer.Option("--several", help="Allow 1-n and n-1 matches.")] = False,
+    config: ConfigOption = None,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Rank the target columns of every source column and decide which match."""
+    set_threads(threads)
+    from rerank_schema.matching import match_schemas, unmatched
+    from rerank_schema.rerank import make_matcher
+    from rerank_schema.results import WRITERS, write_matches
+
+    if out.suffix.lower() not in WRITERS:
+        raise UsageError(f"{out}: write to a file that ends in {', '.join(WRITERS)}")
+    left = _read(source, schema_only, source_descriptions, names_only)
+    right = _read(target, schema_only, target_descriptions, names_only)
+    found = match_schemas(
+        left, right, make_matcher(method, settings(config)), _decision(method, threshold, several),
+        topk=topk, show_values=not names_only,
+    )  # fmt: skip
+    write_matches(out, found, unmatched(left, found))
+    decided = sum(m.decision == "match" for m in found)
+    print(f"{len(left.columns)} source columns, {len(right.columns)} target columns: {decided} matches in {out}", file=sys.stderr)
+
+
+def _read(source: str, schema_only: bool, descriptions: Path | None, names_only: bool) -> Schema:
+    from rerank_schema.readers import read_schema
+
+    schema = read_schema(source, schema_only=schema_only)
+    for note in schema.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if descriptions is not None:
+        from rerank_schema.readers.layouts import read_descriptions
+
+        schema = schema.described(read_descriptions(descriptions))
+    return schema.without_values() if names_only else schema
+
+
+def _decision(method: str, threshold: float | None, several: bool) -> Decide:
+    from rerank_schema.decide import decide, decide_as_valentine, packaged_decider, read_decider
+
+    if method in ("magneto-official", "magneto", "header"):
+        return decide_as_valentine
+    folder = Path(method)
+    decider = read_decider(folder) if (folder / "decider.json").exists() else packaged_decider()
+    return lambda scored, tops: decide(scored, tops, decider, threshold=threshold, several=several)
+
+
+@app.command("eval")
+def evaluate(
+    result: Annotated[Path, typer.Argument(help="A result of `match` (CSV, TSV or JSON).")],
+    gold: Annotated[Path, typer.Option("--gold", help="Gold correspondences (CSV, TSV, Valentine JSON, SSSOM).")],
+    as_json: JsonFlag = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Score a result against gold: MRR, Recall@GT, Recall@20, precision, recall and F1 of decisions."""
+    from rerank_schema.evaluation import evaluate as judge
+    from rerank_schema.gold import read_gold
+    from rerank_schema.results import read_matches
+
+    print_rows(judge(read_matches(result), read_gold(gold), system=result.stem, seed=seed), as_json)
+
+
+def main() -> None:
+    """Run the command."""
+    run_app(app)
