@@ -11,7 +11,7 @@ import numpy as np
 
 from rerank_core.errors import UsageError
 from rerank_core.types import Candidate, Gold, Ranking, Request
-from rerank_schema.encode import DEFAULT_MODEL, Encoder
+from rerank_schema.encode import DEFAULT_MODEL, load_encoder
 from rerank_schema.gold import GoldPairs
 from rerank_schema.reasons import reason
 from rerank_schema.scored import Matcher
@@ -90,27 +90,19 @@ def gold_of(source: Schema, target: Schema, gold: GoldPairs, group: str) -> Gold
     return out
 
 
-def load_encoder(model: str = DEFAULT_MODEL, *, cache: bool = True) -> Encoder:
-    """Return the encoder of a model name, with vectors remembered in the user's cache folder."""
-    from rerank_schema.encode import CachedEncoder, VectorCache, cache_folder
-    from rerank_schema.minilm import MiniLM
-
-    return CachedEncoder(MiniLM(), VectorCache(cache_folder() / "vectors.sqlite") if cache else None)
-
-
 def _magneto(config: Mapping[str, Any], official: bool) -> Matcher:
     from rerank_schema.magneto import MagnetoParams
     from rerank_schema.matchers import Magneto
 
     known = {f.name for f in fields(MagnetoParams)}
     params = MagnetoParams(**{k: v for k, v in config.items() if k in known}, official=official)
-    return Magneto(load_encoder(config["model"]), params, "magneto-official" if official else "magneto")
+    return Magneto(load_encoder(config["model"], config["precision"], cache=config["cache"]), params, "magneto-official" if official else "magneto")
 
 
 def _default(config: Mapping[str, Any]) -> Matcher:
     from rerank_schema.fused import Fused, FusedParams
 
-    return Fused(load_encoder(config["model"]), FusedParams(int(config["neighbours"]), tuple(config["without"])))
+    return Fused(load_encoder(config["model"], config["precision"], cache=config["cache"]), FusedParams(int(config["neighbours"]), tuple(config["without"])))
 
 
 def _header(config: Mapping[str, Any]) -> Matcher:
@@ -127,8 +119,10 @@ MATCHERS: dict[str, Callable[[Mapping[str, Any]], Matcher]] = {
 }
 """Method name -> ``f(config)`` -> matcher."""
 
+ENCODER_DEFAULTS: dict[str, Any] = {"model": DEFAULT_MODEL, "precision": "auto", "cache": True}
 MAGNETO_DEFAULTS: dict[str, Any] = {
-    "model": DEFAULT_MODEL,
+    **ENCODER_DEFAULTS,
+    "precision": "fp32",  # equality with the released code asks for it
     "encoding": "header_values_verbose",
     "sampling": "mixed",
     "sample_size": 10,
@@ -140,7 +134,7 @@ MAGNETO_DEFAULTS: dict[str, Any] = {
     "bipartite": True,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "default": {"model": DEFAULT_MODEL, "neighbours": 10, "without": []},
+    "default": {**ENCODER_DEFAULTS, "neighbours": 10, "without": []},
     "magneto": MAGNETO_DEFAULTS | {"encoding": "header_values_repeat", "sampling": "priority_sampling"},
     "magneto-official": MAGNETO_DEFAULTS,
     "header": {},
