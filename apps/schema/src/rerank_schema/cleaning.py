@@ -37,12 +37,14 @@ KEY_AFFIXES = (
 )  # fmt: skip
 
 BINARY_WORDS = frozenset(
-    "yes no true false t f y n 0 1 0. 1. 0.0 1.0 0.00 1.00 present absent positive negative detected normal abnormal "
-    "enabled disabled active inactive open closed success failure on off approved rejected included excluded passed "
-    "failed accepted denied smoker".split()
-    + ["not detected", "non-smoker", "not identified"]
-    + ["no or minimal exposure to secondhand smoke", "no or minimal exposure to secondhand smoke."]
-)
+    {
+        "yes", "no", "true", "false", "t", "f", "y", "n", "0", "1", "0.", "1.", "0.0", "1.0", "0.00", "1.00",
+        "present", "absent", "positive", "negative", "detected", "not detected", "normal", "abnormal", "enabled",
+        "disabled", "active", "inactive", "open", "closed", "success", "failure", "on", "off", "approved", "rejected",
+        "included", "excluded", "passed", "failed", "accepted", "denied", "smoker", "non-smoker", "not identified",
+        "no or minimal exposure to secondhand smoke", "no or minimal exposure to secondhand smoke.",
+    }
+)  # fmt: skip
 """Words of which two make a column ``binary``."""
 
 

@@ -41,13 +41,20 @@ def match(
     source: Annotated[str, typer.Argument(help="A file, a folder of tables, or a database URL.")],
     target: Annotated[str, typer.Argument(help="The same for the target side.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Result: .csv, .tsv, .json or .html.")],
-    method: Annotated[str, typer.Option("--method", help="Method (`methods` lists them) or a folder of `fit`.")] = "default",
+    method: Annotated[
+        str, typer.Option("--method", help="Method (`methods` lists them) or a folder of `fit`.")
+    ] = "default",
     target_descriptions: Annotated[Path | None, typer.Option(help="JSON (.gz): target column -> description.")] = None,
     source_descriptions: Annotated[Path | None, typer.Option(help="The same for source columns.")] = None,
     schema_only: Annotated[bool, typer.Option("--schema-only", help="Each row describes a column.")] = False,
     names_only: Annotated[bool, typer.Option("--names-only", help="Use names and descriptions, never a cell.")] = False,
     topk: Annotated[int, typer.Option(min=1, help="Candidates a source column.")] = 20,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest probability of a match; by default where the expected F1 is largest.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Smallest probability of a match; by default where the expected F1 is largest."
+        ),
+    ] = None,
     several: Annotated[bool, typer.Option("--several", help="Allow 1-n and n-1 matches.")] = False,
     config: ConfigOption = None,
     threads: ThreadsOption = 0,
@@ -68,7 +75,10 @@ def match(
     )  # fmt: skip
     write_matches(out, found, unmatched(left, found))
     decided = sum(m.decision == "match" for m in found)
-    print(f"{len(left.columns)} source columns, {len(right.columns)} target columns: {decided} matches in {out}", file=sys.stderr)
+    print(
+        f"{len(left.columns)} source columns, {len(right.columns)} target columns: {decided} matches in {out}",
+        file=sys.stderr,
+    )
 
 
 def _read(source: str, schema_only: bool, descriptions: Path | None, names_only: bool) -> Schema:
@@ -107,6 +117,55 @@ def evaluate(
     from rerank_schema.results import read_matches
 
     print_rows(judge(read_matches(result), read_gold(gold), system=result.stem, seed=seed), as_json)
+
+
+@app.command()
+def fit(
+    pairs: Annotated[
+        Path, typer.Argument(help="Folder of table pairs, each with source, target and ground_truth.csv.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Learn a ranker and a decision from table pairs; use it with `match --method FOLDER`."""
+    set_threads(threads)
+    from rerank_schema.fit import fit_folder
+
+    report = fit_folder(pairs, out, seed=seed)
+    print(f"{report['pairs']} table pairs, {report['columns']} source columns: model in {out}", file=sys.stderr)
+    print_rows(report["rows"], False)
+
+
+@app.command()
+def review(
+    result: Annotated[Path, typer.Argument(help="A result of `match` (CSV, TSV or JSON).")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8080,
+    source: Annotated[str | None, typer.Option(help="Source tables, to show sample values.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target tables: sample values, and every column to choose from.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Where answers are saved; by default RESULT.review.json.")
+    ] = None,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", help="Each row of source and target describes a column.")
+    ] = False,
+) -> None:
+    """Settle a result on a local web page: accept, reject, choose another; saved after every step."""
+    from rerank_schema.results import read_matches
+    from rerank_schema.review.server import make_app, samples_of, serve
+    from rerank_schema.review.state import Review
+
+    left = _read(source, schema_only, None, False) if source else None
+    right = _read(target, schema_only, None, False) if target else None
+    state = Review.of(
+        read_matches(result),
+        path=answers or result.with_name(result.name + ".review.json"),
+        sources=[(c.table, c.name) for c in left.columns] if left else (),
+        targets=[(c.table, c.name) for c in right.columns] if right else (),
+    )
+    serve(make_app(state, samples_of(left, right)), port)
 
 
 def main() -> None:

@@ -196,6 +196,4 @@ def decide_as_valentine(scored: Scored, tops: Sequence[Sequence[int]]) -> dict[t
     """Decide by Valentine's one-to-one filter; there is no probability then."""
     scores = {(("", str(s)), ("", str(t))): float(scored.scores[s, t]) for s, row in enumerate(tops) for t in row}
     kept = {(int(s[1]), int(t[1])) for s, t in valentine_one_to_one(scores)}
-    return {
-        (s, t): Decision(None, MATCH if (s, t) in kept else NO) for s, row in enumerate(tops) for t in row
-    }
+    return {(s, t): Decision(None, MATCH if (s, t) in kept else NO) for s, row in enumerate(tops) for t in row}

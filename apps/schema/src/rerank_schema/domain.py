@@ -44,21 +44,24 @@ class ColumnCodec:
             return Column("", value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise ValueError("a column is its name, or an object with a 'name'")
-        described = {k: str(value.get(k, "")) for k in ("description", "table_description", "declared_type", "key", "id")}
+        described = {
+            k: str(value.get(k, "")) for k in ("description", "table_description", "declared_type", "key", "id")
+        }
         table, values = str(value.get("table", "")), value.get("values", [])
         if not isinstance(values, list):
             raise ValueError(f"the values of column {value['name']!r} must be a list")
         if "counts" not in value:
-            from dataclasses import replace
-
             from rerank_schema.tables import column_from_values
 
-            return replace(column_from_values(table, value["name"], values), **described)
+            cells = column_from_values(table, value["name"], values)
+            return Column(table, cells.name, cells.values, cells.counts, cells.n_rows, cells.storage, **described)
         counts = np.asarray(value["counts"], dtype=np.int64)
         if counts.shape != (len(values),):
             raise ValueError(f"column {value['name']!r}: {counts.size} counts for {len(values)} values")
         storage = str(value.get("storage", "text"))
-        return Column(table, value["name"], tuple(values), counts, int(value.get("n_rows", counts.sum())), storage, **described)
+        return Column(
+            table, value["name"], tuple(values), counts, int(value.get("n_rows", counts.sum())), storage, **described
+        )
 
     def encode_content(self, content: Column) -> dict[str, Any]:
         """Return a column as JSON values."""
@@ -127,7 +130,13 @@ def load(folder: Path) -> Dataset[Column, Column]:
 
 
 def _add(
-    requests: list[Any], gold: dict[str, Mapping[str, float]], splits: dict[str, str], source: Any, target: Any, pairs: Any, name: str
+    requests: list[Any],
+    gold: dict[str, Mapping[str, float]],
+    splits: dict[str, str],
+    source: Any,
+    target: Any,
+    pairs: Any,
+    name: str,
 ) -> None:
     from rerank_schema.rerank import gold_of, requests_of
 
@@ -187,4 +196,3 @@ domain: Domain[Column, Column] = Domain(
     load=load,
     demo_methods=("header", "magneto-official", "default"),
 )
-

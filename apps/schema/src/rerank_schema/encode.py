@@ -74,7 +74,9 @@ class LazyEncoder:
 
 def load_encoder(name: str = DEFAULT_MODEL, precision: Precision = "auto", *, cache: bool = True) -> CachedEncoder:
     """Return the encoder of a model name; vectors are remembered in the user's cache folder."""
-    return CachedEncoder(LazyEncoder(name, precision), VectorCache(cache_folder() / "vectors.sqlite") if cache else None)
+    return CachedEncoder(
+        LazyEncoder(name, precision), VectorCache(cache_folder() / "vectors.sqlite") if cache else None
+    )
 
 
 def cache_folder() -> Path:
@@ -102,7 +104,9 @@ class VectorCache:
             for start in range(0, len(keys), 500):
                 part = list(keys[start : start + 500])
                 marks = ",".join("?" * len(part))
-                for key, digest, data in db.execute(f"SELECT key, digest, data FROM vectors WHERE key IN ({marks})", part):
+                for key, digest, data in db.execute(
+                    f"SELECT key, digest, data FROM vectors WHERE key IN ({marks})", part
+                ):
                     if hashlib.blake2b(data, digest_size=8).hexdigest() == digest:
                         found[key] = np.frombuffer(data, dtype=np.float32)
         return found
@@ -144,7 +148,9 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, shape (n_texts, d)."""
         model = self.fingerprint()
-        keys = [hashlib.blake2b(f"{model}\0{t}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in texts]
+        keys = [
+            hashlib.blake2b(f"{model}\0{t}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in texts
+        ]
         by_key = dict(zip(keys, texts, strict=True))
         known = self.cache.get(list(by_key)) if self.cache else {}
         missing = [k for k in by_key if k not in known]

@@ -22,9 +22,7 @@ from rerank_schema.results import Match
 ACCURACIES = (1, 3, 5, 10, 20)
 
 
-def evaluate(
-    matches: Sequence[Match], gold: GoldPairs, *, system: str, seed: int = 0, n_boot: int = 1000
-) -> list[Row]:
+def evaluate(matches: Sequence[Match], gold: GoldPairs, *, system: str, seed: int = 0, n_boot: int = 1000) -> list[Row]:
     """Judge a result.
 
     MRR, Recall@GT, Recall@20, precision, recall and F1 of the decisions (P, R, F1), the same after Valentine's

@@ -18,7 +18,7 @@ import numpy as np
 
 from rerank_schema.gold import GoldPairs
 from rerank_schema.lexical import split_name
-from rerank_schema.tables import Schema, from_frame
+from rerank_schema.tables import Column, Schema, from_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,9 @@ def _pair(table: RealTable, scenario: str, rng: np.random.Generator, all_: Seque
     )
 
 
-def _strangers(table: RealTable, all_: Sequence[RealTable], taken: Sequence[str], rng: np.random.Generator, n: int):
+def _strangers(
+    table: RealTable, all_: Sequence[RealTable], taken: Sequence[str], rng: np.random.Generator, n: int
+) -> list[Column]:
     """Return columns of other tables, under names of the kind the target has, none of them taken."""
     used = {split_name(t) for t in taken} | {split_name(str(c)) for c in table.frame.columns}
     pool = [(other, c) for other in all_ if other.name != table.name for c in other.frame.columns]
@@ -122,7 +124,11 @@ def _strangers(table: RealTable, all_: Sequence[RealTable], taken: Sequence[str]
         used.add(split_name(shown))
         column = from_frame(other.frame[[name]].head(MAX_ROWS), f"{table.name}_target")[0]
         # Standards have many attributes without any permitted value.
-        out.append(replace(column, name=shown) if rng.random() < 0.6 else replace(column, name=shown, values=(), counts=column.counts[:0]))
+        out.append(
+            replace(column, name=shown)
+            if rng.random() < 0.6
+            else replace(column, name=shown, values=(), counts=column.counts[:0])
+        )
         if len(out) == n:
             break
     return out
@@ -157,7 +163,34 @@ def rename(name: str, style: str, table: str) -> str:
     return name
 
 
-_STOP = frozenset("a an the of in on for to by is are was were at as and or with from whether if this that which".split())
+_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "for",
+        "to",
+        "by",
+        "is",
+        "are",
+        "was",
+        "were",
+        "at",
+        "as",
+        "and",
+        "or",
+        "with",
+        "from",
+        "whether",
+        "if",
+        "this",
+        "that",
+        "which",
+    ]
+)
 
 
 def header_of(description: str, words: int = 4) -> str:

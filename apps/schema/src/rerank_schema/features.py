@@ -18,7 +18,7 @@ from rerank_schema.profile import Profile, profile, similarity
 from rerank_schema.scored import Scored
 from rerank_schema.tables import Column
 
-SIGNALS = ("name", "plain", "tagged", "repeated", "described", "letters", "overlap")
+SIGNALS = ("name", "plain", "tagged", "repeated", "described", "placed", "context", "letters", "overlap")
 
 
 def pair_table(

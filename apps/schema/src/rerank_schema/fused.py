@@ -17,6 +17,7 @@ from rerank_schema.hubness import NEIGHBOURS, csls
 from rerank_schema.lexical import Matrix
 from rerank_schema.scored import Scored
 from rerank_schema.signals import Signal, signals
+from rerank_schema.structure import WEIGHT, with_tables
 from rerank_schema.tables import Column
 
 BLOCK = 512
@@ -30,11 +31,14 @@ class FusedParams:
     ----------
     neighbours
         Neighbourhood of the hub correction; 0 switches it off.
+    tables
+        Weight of the affinity of tables; counts only where the target has several.
     without
         Signals to leave out, by name.
     """
 
     neighbours: int = NEIGHBOURS
+    tables: float = WEIGHT
     without: tuple[str, ...] = ()
 
 
@@ -57,7 +61,8 @@ class Fused:
         used = [s for s in signals(sources, targets, self.encoder) if s.name not in self.params.without]
         mean = fuse(used, len(sources), len(targets))
         scores = csls(mean, self.params.neighbours) if self.params.neighbours else mean
-        return Scored(scores, _evidence(used, mean), {s.name: s.words for s in used})
+        scores = with_tables(scores, sources, targets, self.params.tables)
+        return Scored(scores, _Evidence(used, mean), {s.name: s.words for s in used})
 
 
 def fuse(used: Sequence[Signal], n_source: int, n_target: int) -> Matrix:
@@ -67,11 +72,8 @@ def fuse(used: Sequence[Signal], n_source: int, n_target: int) -> Matrix:
         stop = min(start + BLOCK, n_source)
         for signal in used:
             out[start:stop] += signal.rows(start, stop)
-    return out / max(1, len(used))
-
-
-def _evidence(used: Sequence[Signal], mean: Matrix) -> _Evidence:
-    return _Evidence(used, mean)
+    out /= max(1, len(used))
+    return out
 
 
 class _Evidence:

@@ -90,7 +90,10 @@ def _is_none(target: Name) -> bool:
 def _csv_rows(text: str, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
     lines = [line for line in text.lstrip("\ufeff").splitlines() if not line.startswith("#")]
     delimiter = "\t" if lines and "\t" in lines[0] else ","
-    return [(n, {str(k).strip().lower(): v for k, v in row.items()}) for n, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=2)]
+    return [
+        (n, {str(k).strip().lower(): v for k, v in row.items()})
+        for n, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=2)
+    ]
 
 
 def _json_rows(text: str, path: Path) -> list[tuple[int, Mapping[str, Any]]]:

@@ -127,7 +127,11 @@ def top_cosines(a: Vectors, b: Vectors, k: int, block: int = 1024) -> tuple[np.n
     places = np.empty((len(a), k), dtype=np.int64)
     for start in range(0, len(a), block):
         similarity = a[start : start + block] @ b.T
-        top = np.argpartition(-similarity, k - 1, axis=1)[:, :k] if k < len(b) else np.tile(np.arange(k), (len(similarity), 1))
+        top = (
+            np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+            if k < len(b)
+            else np.tile(np.arange(k), (len(similarity), 1))
+        )
         values = np.take_along_axis(similarity, top, axis=1)
         order = np.lexsort((top, -values), axis=1)
         places[start : start + block] = np.take_along_axis(top, order, axis=1)
@@ -146,8 +150,4 @@ def _cut(found: PairScores, topk: int) -> PairScores:
     by_source: dict[int, list[tuple[int, float]]] = {}
     for (s, t), score in found.items():
         by_source.setdefault(s, []).append((t, score))
-    return {
-        (s, t): score
-        for s, row in by_source.items()
-        for t, score in sorted(row, key=lambda item: -item[1])[:topk]
-    }
+    return {(s, t): score for s, row in by_source.items() for t, score in sorted(row, key=lambda item: -item[1])[:topk]}

@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +139,7 @@ def column_documents(html: str, names: list[str]) -> dict[str, str]:
     pairs = re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", html, re.DOTALL | re.IGNORECASE)
     for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL | re.IGNORECASE):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL | re.IGNORECASE)
-        pairs += list(zip(cells, cells[1:], strict=False))
+        pairs += list(pairwise(cells))
     wanted = {n.lower(): n for n in names}
     for term, text in pairs:
         name = wanted.get(_plain(term).rstrip(":").lower())

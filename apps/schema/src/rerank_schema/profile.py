@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,11 +88,11 @@ def pattern(value: str) -> str:
 
 
 def _patterns(raw: list[str], weights: NDArray[np.float64]) -> dict[str, float]:
-    counts: Counter[str] = Counter()
+    counts: dict[str, float] = {}
     for value, weight in zip(raw, weights.tolist(), strict=True):
-        counts[pattern(value)] += weight  # type: ignore[assignment]
+        counts[pattern(value)] = counts.get(pattern(value), 0.0) + weight
     total = sum(counts.values())
-    return {p: c / total for p, c in counts.most_common(20)} if total else {}
+    return {p: c / total for p, c in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:20]} if total else {}
 
 
 def _sketch(cleaned: Cleaned) -> NDArray[np.uint64] | None:

@@ -96,13 +96,20 @@ def _magneto(config: Mapping[str, Any], official: bool) -> Matcher:
 
     known = {f.name for f in fields(MagnetoParams)}
     params = MagnetoParams(**{k: v for k, v in config.items() if k in known}, official=official)
-    return Magneto(load_encoder(config["model"], config["precision"], cache=config["cache"]), params, "magneto-official" if official else "magneto")
+    return Magneto(
+        load_encoder(config["model"], config["precision"], cache=config["cache"]),
+        params,
+        "magneto-official" if official else "magneto",
+    )
 
 
 def _default(config: Mapping[str, Any]) -> Matcher:
     from rerank_schema.fused import Fused, FusedParams
 
-    return Fused(load_encoder(config["model"], config["precision"], cache=config["cache"]), FusedParams(int(config["neighbours"]), tuple(config["without"])))
+    return Fused(
+        load_encoder(config["model"], config["precision"], cache=config["cache"]),
+        FusedParams(int(config["neighbours"]), float(config["tables"]), tuple(config["without"])),
+    )
 
 
 def _header(config: Mapping[str, Any]) -> Matcher:
@@ -134,7 +141,7 @@ MAGNETO_DEFAULTS: dict[str, Any] = {
     "bipartite": True,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "default": {**ENCODER_DEFAULTS, "neighbours": 10, "without": []},
+    "default": {**ENCODER_DEFAULTS, "neighbours": 10, "tables": 0.4, "without": []},
     "magneto": MAGNETO_DEFAULTS | {"encoding": "header_values_repeat", "sampling": "priority_sampling"},
     "magneto-official": MAGNETO_DEFAULTS,
     "header": {},
@@ -154,9 +161,11 @@ def make_matcher(method: str, config: Mapping[str, Any] | None = None) -> Matche
         if (Path(method) / "ranker.json").exists():
             from rerank_schema.learned import load_learned
 
-            return load_learned(Path(method))
+            return load_learned(Path(method), make_matcher("default", config))
         raise UsageError(f"no method {method!r}; methods: {', '.join(MATCHERS)}, or a folder written by `fit`")
     given = dict(config or {})
     if unknown := sorted(set(given) - set(DEFAULTS[method])):
-        raise UsageError(f"{method} does not know {', '.join(unknown)}; settings: {', '.join(DEFAULTS[method]) or 'none'}")
+        raise UsageError(
+            f"{method} does not know {', '.join(unknown)}; settings: {', '.join(DEFAULTS[method]) or 'none'}"
+        )
     return MATCHERS[method](DEFAULTS[method] | given)

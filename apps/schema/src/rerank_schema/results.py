@@ -149,7 +149,10 @@ def _match(row: dict[str, Any], path: Path, number: int) -> Match:
     try:
         probability = row.get("probability")
         return Match(
-            *(str(row[f]) for f in FIELDS[:4]),
+            str(row["source_table"]),
+            str(row["source_column"]),
+            str(row["target_table"]),
+            str(row["target_column"]),
             score=float(row["score"]),
             rank=int(row["rank"]),
             probability=None if probability in (None, "") else float(probability),

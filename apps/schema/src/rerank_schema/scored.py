@@ -39,7 +39,7 @@ class Scored:
     def top(self, k: int) -> list[list[int]]:
         """Return each source column's best target positions, best first; ties in target order."""
         keys = np.where(np.isnan(self.scores), -np.inf, self.scores)
-        out = []
+        out: list[list[int]] = []
         for row, key in zip(self.scores, keys, strict=True):
             k_row = min(k, len(row))
             if k_row == 0:

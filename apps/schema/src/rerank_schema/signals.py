@@ -39,7 +39,8 @@ class Texts:
     """The texts by which columns are embedded, one a column.
 
     ``tagged`` and ``repeated`` are Magneto's serialisations (verbose with mixed samples, repeat with priority
-    samples); ``plain`` is the name as words with sample values; ``name`` the words alone.
+    samples); ``plain`` is the name as words with sample values; ``name`` the words alone; ``described`` adds the
+    description, ``placed`` the table's name as well, ``context`` also the table's description.
     """
 
     tagged: list[str]
@@ -47,11 +48,13 @@ class Texts:
     plain: list[str]
     name: list[str]
     described: list[str]
+    placed: list[str]
+    context: list[str]
 
 
 def texts_of(columns: Sequence[Column], cleaned: Sequence[Cleaned]) -> Texts:
     """Write the texts of columns."""
-    out = Texts([], [], [], [], [])
+    out = Texts([], [], [], [], [], [], [])
     for column, c in zip(columns, cleaned, strict=True):
         mixed, priority = sample(c, "mixed", SAMPLES), sample(c, "priority_sampling", SAMPLES)
         words = split_name(column.name)
@@ -59,7 +62,11 @@ def texts_of(columns: Sequence[Column], cleaned: Sequence[Cleaned]) -> Texts:
         out.repeated.append(serialise(column.name, c.type, priority, "header_values_repeat"))
         out.plain.append(f"{words}; values: {', '.join(priority)}" if priority else words)
         out.name.append(words)
-        out.described.append(f"{words}: {column.description}" if column.description else words)
+        said = f": {column.description}" if column.description else ""
+        placed = f"{split_name(column.table)} {words}{said}".strip()
+        out.described.append(words + said)
+        out.placed.append(placed)
+        out.context.append(f"{placed} ({column.table_description})" if column.table_description else placed)
     return out
 
 
@@ -82,6 +89,8 @@ def signals(sources: Sequence[Column], targets: Sequence[Column], encoder: Encod
         }
     if described:
         kinds["described"] = (left.described, right.described)
+        if len({c.table for c in targets}) > 1:
+            kinds |= {"placed": (left.placed, right.placed), "context": (left.context, right.context)}
     vectors = _encode(kinds, encoder)
 
     out = [Signal(k, _WORDS[k], _cosines(*vectors[k])) for k in kinds]
@@ -97,6 +106,8 @@ _WORDS = {
     "tagged": "name, type and samples alike (Magneto)",
     "repeated": "name repeated, type and samples alike (Magneto)",
     "described": "description fits",
+    "placed": "description fits, with its table",
+    "context": "description and table's description fit",
     "letters": "names share letters",
     "overlap": "share values",
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 ALIGN_THRESHOLD = 0.95
 RATIO_THRESHOLD = 0.6
@@ -17,7 +17,8 @@ def equal_form(header: str) -> str:
 
 def without_common_prefix(headers: Sequence[str]) -> list[str]:
     """Remove the prefix all headers share, wherever it occurs in them (the original's replace)."""
-    prefix = os.path.commonprefix(list(headers)) if len(headers) > 1 else ""
+    together = takewhile(lambda letters: len(set(letters)) == 1, zip(*headers, strict=False))
+    prefix = "".join(letters[0] for letters in together) if len(headers) > 1 else ""
     return [h.replace(prefix, "") if prefix else h for h in headers]
 
 

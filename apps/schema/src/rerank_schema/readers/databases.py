@@ -32,7 +32,9 @@ def read_url(url: str, limits: Limits, *, name: str | None = None) -> Schema:
         When the database's driver is not installed.
     """
     if url.startswith("duckdb:"):
-        return read_duckdb(Path(url.split("://", 1)[1].lstrip("/") if ":////" not in url else "/" + url.split(":////", 1)[1]), limits)
+        return read_duckdb(
+            Path(url.split("://", 1)[1].lstrip("/") if ":////" not in url else "/" + url.split(":////", 1)[1]), limits
+        )
     import sqlalchemy as sa
 
     try:
@@ -41,7 +43,12 @@ def read_url(url: str, limits: Limits, *, name: str | None = None) -> Schema:
         raise InputError("not a database URL; expected like postgresql://user@host/database", url) from error
     shown = name or parsed.render_as_string(hide_password=True)
     options = {"connect_args": {"timeout": _LOCK_SECONDS}} if parsed.get_backend_name() == "sqlite" else {}
-    if parsed.get_backend_name() == "sqlite" and name is None and parsed.database and not Path(parsed.database).exists():
+    if (
+        parsed.get_backend_name() == "sqlite"
+        and name is None
+        and parsed.database
+        and not Path(parsed.database).exists()
+    ):
         raise InputError("does not exist", parsed.database)
     try:
         engine = sa.create_engine(parsed, **options)

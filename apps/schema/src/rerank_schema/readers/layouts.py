@@ -20,9 +20,14 @@ from rerank_schema.tables import Column, Schema
 _FIELDS: dict[str, tuple[str, ...]] = {
     "element": ("element",),
     "table": ("tablename", "table", "entity", "tblname", "srcent", "tgtent"),
-    "name": ("columnname", "column", "attribute", "attributename", "field", "fieldname", "name", "variable", "variablename"),
+    "name": (
+        "columnname", "column", "attribute", "attributename", "field", "fieldname", "name", "variable", "variablename",
+    ),
     "table_description": ("tabledesc", "tabledescription", "entitydescription"),
-    "description": ("columndesc", "columndescription", "description", "desc", "comment", "definition", "attributedescription", "label"),
+    "description": (
+        "columndesc", "columndescription", "description", "desc", "comment", "definition", "attributedescription",
+        "label",
+    ),
     "type": ("columntype", "type", "datatype", "sqltype"),
     "primary": ("ispk", "primarykey", "pk"),
     "foreign": ("isfk", "foreignkey", "fk"),
@@ -82,7 +87,9 @@ def _from_json(path: Path) -> Schema:
 
 
 def read_descriptions(path: Path) -> dict[str, str]:
-    """Read column descriptions: ``{column: text}``, ``{column: {"column_description" or "description": text}}``, or a list of objects.
+    """Read column descriptions from JSON.
+
+    ``{column: text}``, ``{column: {"column_description" or "description": text}}``, or a list of objects.
 
     Keys are column names or ``table.column``. Columns with an empty description are left out only by who uses them.
 

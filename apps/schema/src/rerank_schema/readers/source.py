@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rerank_core.errors import InputError
-from rerank_schema.tables import Schema
+from rerank_schema.tables import Column, Schema
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def _read_folder(folder: Path, limits: Limits, schema_only: bool) -> Schema:
     files = [p for p in files if not p.name.startswith(".")]
     if not files:
         raise InputError(f"no table in it; known: {', '.join(SUFFIXES)}", folder)
-    columns, notes = [], []
+    columns: list[Column] = []
+    notes: list[str] = []
     for path in files:
         part = _read_file(path, limits, schema_only)
         columns += part.columns
@@ -114,7 +115,7 @@ def _read_file(path: Path, limits: Limits, schema_only: bool) -> Schema:
 
 
 @contextlib.contextmanager
-def _io_errors(path: Path):
+def _io_errors(path: Path) -> Iterator[None]:
     import gzip
     import zlib
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def read_bytes(path: Path, limit: int) -> tuple[bytes, bool]:
     packed = path.suffix.lower() == ".gz"
     if not packed and path.stat().st_size <= limit:
         return path.read_bytes(), False
+    stream_blocks: Iterable[bytes]
     with open_binary(path) as stream:
         head = stream.read(limit if packed else limit // 2)
         if packed:
