@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rerank_core.cli import (
+    BudgetCalls,
+    BudgetSeconds,
     ConfigOption,
     JsonFlag,
     SeedOption,
@@ -22,8 +24,11 @@ from rerank_core.cli import run as run_app
 from rerank_core.errors import UsageError
 
 if TYPE_CHECKING:
+    from rerank_core.budget import Budget
     from rerank_core.domain import Domain
+    from rerank_schema.llm import LlmParams
     from rerank_schema.matching import Decide
+    from rerank_schema.scored import Matcher
     from rerank_schema.tables import Schema
 
 
@@ -56,6 +61,18 @@ def match(
         ),
     ] = None,
     several: Annotated[bool, typer.Option("--several", help="Allow 1-n and n-1 matches.")] = False,
+    llm: Annotated[
+        str | None, typer.Option(help="Language model that reranks: a served model's name, or a local one.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server of --llm.")] = None,
+    llm_style: Annotated[str, typer.Option(help="score (Magneto), table (ReMatch) or choice (Matchmaker).")] = "score",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the model would be asked; ask nothing.")
+    ] = False,
+    record: Annotated[Path | None, typer.Option(help="Record the model's answers (JSONL).")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Answer from a recording.")] = None,
+    budget_calls: BudgetCalls = None,
+    budget_seconds: BudgetSeconds = None,
     config: ConfigOption = None,
     threads: ThreadsOption = 0,
 ) -> None:
@@ -69,16 +86,69 @@ def match(
         raise UsageError(f"{out}: write to a file that ends in {', '.join(WRITERS)}")
     left = _read(source, schema_only, source_descriptions, names_only)
     right = _read(target, schema_only, target_descriptions, names_only)
-    found = match_schemas(
-        left, right, make_matcher(method, settings(config)), _decision(method, threshold, several),
-        topk=topk, show_values=not names_only,
-    )  # fmt: skip
+    matcher = make_matcher(method, settings(config))
+    if dry_run:
+        return _print_questions(left, right, matcher, llm_style)
+    if llm or replay:
+        budget = budget_of(budget_calls, None, budget_seconds)
+        matcher = _with_llm(matcher, llm, endpoint, llm_style, record, replay, budget)
+    decide = _decision(method, threshold, several)
+    found = match_schemas(left, right, matcher, decide, topk=topk, show_values=not names_only)
     write_matches(out, found, unmatched(left, found))
+    _tell(matcher)
     decided = sum(m.decision == "match" for m in found)
     print(
         f"{len(left.columns)} source columns, {len(right.columns)} target columns: {decided} matches in {out}",
         file=sys.stderr,
     )
+
+
+def _print_questions(left: Schema, right: Schema, matcher: Matcher, style: str) -> None:
+    from rerank_schema.llm import questions
+    from rerank_schema.prompts import SYSTEM
+
+    scored = matcher.score(left.columns, right.columns)
+    for question in questions(left.columns, right.columns, scored, _llm_params(style)):
+        print(f"[system]\n{SYSTEM}\n[user]\n{question.text}\n")
+
+
+def _llm_params(style: str) -> LlmParams:
+    from rerank_schema.llm import LlmParams
+
+    try:
+        return LlmParams(style)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _with_llm(
+    matcher: Matcher,
+    model: str | None,
+    endpoint: str | None,
+    style: str,
+    record: Path | None,
+    replay: Path | None,
+    budget: Budget | None,
+) -> Matcher:
+    import os
+
+    from rerank_lm.backends.opening import open_backend
+    from rerank_schema.encode import cache_folder
+    from rerank_schema.llm import LlmMatcher
+
+    options: dict[str, Any] = {"key": os.environ.get("OPENAI_API_KEY")} if endpoint else {}
+    cache = None if replay else cache_folder() / "answers"
+    backend = open_backend(model or "", endpoint=endpoint, record=record, replay=replay, cache=cache, **options)
+    return LlmMatcher(matcher, backend, _llm_params(style), budget)
+
+
+def _tell(matcher: Matcher) -> None:
+    """Say what a language model cost and where its answers were mended."""
+    tally = getattr(matcher, "tally", None)
+    if tally is not None:
+        words = [f"{tally.cost.calls} calls", f"{tally.unusable} unusable answers", f"{tally.invented} invented names"]
+        words += [f"{tally.missing} names left out", f"{tally.unasked} questions over budget"]
+        print(f"language model: {', '.join(words)}", file=sys.stderr)
 
 
 def _read(source: str, schema_only: bool, descriptions: Path | None, names_only: bool) -> Schema:
