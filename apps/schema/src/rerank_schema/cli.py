@@ -16,6 +16,7 @@ from rerank_core.cli import (
     SeedOption,
     ThreadsOption,
     app_for,
+    budget_of,
     print_rows,
     set_threads,
     settings,

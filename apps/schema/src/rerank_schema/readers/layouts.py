@@ -47,11 +47,11 @@ def read_description(path: Path) -> Schema:
         return _from_json(path)
     data, _ = read_bytes(path, 1 << 28)
     text, _ = decode(data)
-    frame, _ = to_frame(text, path)
+    frame, _ = to_frame(text, path, as_text=True)
     fields = {key: found for key, names in _FIELDS.items() if (found := _find(frame.columns, names)) is not None}
     if "element" not in fields and "name" not in fields:
         raise InputError(f"--schema-only expects a row a column, with a header such as {_FIELDS['name'][0]!r}", path, 1)
-    rows = frame.fillna("").astype(str).to_dict("records")
+    rows = frame.to_dict("records")
     columns = [_column({k: str(row[v]).strip() for k, v in fields.items()}, table_name(path)) for row in rows]
     return Schema(tuple(c for c in columns if c.name), str(path))
 

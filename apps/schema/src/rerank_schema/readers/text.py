@@ -115,6 +115,9 @@ def decode(data: bytes) -> tuple[str, str]:
     valid = sum(_is_utf8(line) for line in foreign)
     if valid:
         return "\n".join(_line(x) for x in lines).removeprefix("\ufeff"), "mixed utf-8 and windows-1252"
+    # A guess needs something to go by: a few accented letters are as likely under a dozen code pages.
+    if sum(byte > 127 for line in foreign for byte in line[:1000]) < 40:
+        return data.decode("cp1252", "replace"), "windows-1252"
     from charset_normalizer import from_bytes
 
     best = from_bytes(b"\n".join(lines[:1] + foreign[:2000])[:_BLOCK]).best()
@@ -155,13 +158,15 @@ def sniff(text: str, path: Path) -> str:
     return best
 
 
-def to_frame(text: str, path: Path, *, skip_bad: bool = False) -> tuple[pd.DataFrame, int]:
+def to_frame(text: str, path: Path, *, skip_bad: bool = False, as_text: bool = False) -> tuple[pd.DataFrame, int]:
     """Parse delimited text; returns the frame and how many rows did not fit the header.
 
     Parameters
     ----------
     skip_bad
         Leave rows of the wrong width out: in a sampled file they are the ends of rows whose start was cut off.
+    as_text
+        Keep cells as they stand: no numbers, no missing values.
     """
     import pandas as pd
 
@@ -170,13 +175,14 @@ def to_frame(text: str, path: Path, *, skip_bad: bool = False) -> tuple[pd.DataF
     if "\0" in text:
         text = text.replace("\0", "")
     delimiter = sniff(text, path)
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False} if as_text else {"low_memory": False}
     if not skip_bad and not _wider_than_header(text, delimiter):
         try:
-            frame = pd.read_csv(io.StringIO(text), sep=delimiter, low_memory=False, index_col=False)
+            frame = pd.read_csv(io.StringIO(text), sep=delimiter, index_col=False, **options)
             return frame, 0
         except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError):
             pass  # ragged, or a quote that never closes: the slow way below takes any text
-    return _ragged_frame(text, delimiter, skip_bad)
+    return _ragged_frame(text, delimiter, skip_bad, options)
 
 
 def _wider_than_header(text: str, delimiter: str) -> bool:
@@ -189,7 +195,7 @@ def _wider_than_header(text: str, delimiter: str) -> bool:
         return True
 
 
-def _ragged_frame(text: str, delimiter: str, skip_bad: bool) -> tuple[pd.DataFrame, int]:
+def _ragged_frame(text: str, delimiter: str, skip_bad: bool, options: dict[str, Any]) -> tuple[pd.DataFrame, int]:
     import pandas as pd
 
     csv.field_size_limit(1 << 28)
@@ -205,7 +211,7 @@ def _ragged_frame(text: str, delimiter: str, skip_bad: bool) -> tuple[pd.DataFra
     writer.writerow(header)
     writer.writerows([*row, *[""] * (width - len(row))] for row in body)
     buffer.seek(0)
-    return pd.read_csv(buffer, low_memory=False, index_col=False), bad
+    return pd.read_csv(buffer, index_col=False, **options), bad
 
 
 def read_json_table(path: Path, limits: Limits) -> Schema:
