@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_schema.bipartite import assign, rerank_official, rerank_repaired
+from rerank_schema.bipartite import _assign_sparse, assign, rerank_official, rerank_repaired
 from rerank_schema.hubness import csls
 
 pairs_strategy = st.dictionaries(
@@ -31,6 +31,13 @@ def test_assignment_is_one_to_one_and_best(pairs: dict[tuple[int, int], float]) 
         default=0.0,
     )
     assert sum(pairs.get(p, 0.0) for p in chosen) == pytest.approx(best)
+
+
+@given(pairs_strategy)
+def test_the_sparse_assignment_is_as_good(pairs: dict[tuple[int, int], float]) -> None:
+    dense, sparse = assign(pairs), _assign_sparse(pairs)
+    assert len({s for s, _ in sparse}) == len(sparse) == len({t for _, t in sparse})
+    assert sum(pairs[p] for p in sparse) == pytest.approx(sum(pairs.get(p, 0.0) for p in dense), abs=1e-6)
 
 
 @given(pairs_strategy)

@@ -16,7 +16,14 @@ from rerank_schema.review.server import make_app
 from rerank_schema.review.state import Review
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MATCHES = [
     Match("people", "age", "std", "age_at_diagnosis", 0.9, 1, 0.93, MATCH, "names mean alike 0.71"),
     Match("people", "age", "std", "days_to_birth", 0.3, 2, 0.2, NO),

@@ -210,7 +210,8 @@ def test_schema_only_layouts(tmp_path: Path) -> None:
     omap.write_text("element,table_description,column_description\nperson-birth_date,people,when born\n")
     omop = tmp_path / "omop.csv"
     omop.write_text(
-        "\ufeffTableName,TableDesc,ColumnName,ColumnDesc,ColumnType,IsPK,IsFK,FK\nPERSON,people,person_id,the id,INTEGER,YES,NO,\n",
+        "\ufeffTableName,TableDesc,ColumnName,ColumnDesc,ColumnType,IsPK,IsFK,FK\n"
+        "PERSON,people,person_id,the id,INTEGER,YES,NO,\n",
         encoding="utf-8",
     )
     plain = tmp_path / "plain.csv"
@@ -228,7 +229,9 @@ def test_schema_only_layouts(tmp_path: Path) -> None:
 def test_descriptions(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(
-        json.dumps({"a": "one", "b": {"column_description": "two"}, "t.c": {"description": "three"}, "d": None})
+        json.dumps(
+            {"a": "one", "b": {"column_description": "two"}, "t.c": {"description": "three"}, "d": None},
+        )
     )
     assert read_descriptions(path) == {"a": "one", "b": "two", "t.c": "three", "d": ""}
     path.write_text(json.dumps([{"column": "a", "description": "one"}]))

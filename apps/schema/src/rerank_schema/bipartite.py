@@ -9,6 +9,9 @@ import numpy as np
 Pairs = Mapping[tuple[int, int], float]
 """(source position, target position) -> score."""
 
+DENSE_CELLS = 4_000_000
+"""Largest matrix that is assigned densely."""
+
 
 def assign(pairs: Pairs) -> list[tuple[int, int]]:
     """Return the one-to-one assignment with the largest sum of scores; absent pairs count as 0.
@@ -20,6 +23,8 @@ def assign(pairs: Pairs) -> list[tuple[int, int]]:
 
     if not pairs:
         return []
+    if len({s for s, _ in pairs}) * len({t for _, t in pairs}) > DENSE_CELLS:
+        return _assign_sparse(pairs)
     rows = {s: i for i, s in enumerate(dict.fromkeys(s for s, _ in pairs))}
     columns = {t: j for j, t in enumerate(dict.fromkeys(t for _, t in pairs))}
     matrix = np.zeros((len(rows), len(columns)))
@@ -28,6 +33,24 @@ def assign(pairs: Pairs) -> list[tuple[int, int]]:
     row_ids, column_ids = list(rows), list(columns)
     chosen = linear_sum_assignment(matrix, maximize=True)
     return [(row_ids[i], column_ids[j]) for i, j in zip(*chosen, strict=True)]
+
+
+def _assign_sparse(pairs: Pairs) -> list[tuple[int, int]]:
+    """The same for thousands of columns: only the pairs given are held; a source column may stay without a partner."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    positive = {p: score for p, score in pairs.items() if score > 0}
+    rows = {s: i for i, s in enumerate(dict.fromkeys(s for s, _ in positive))}
+    columns = {t: j for j, t in enumerate(dict.fromkeys(t for _, t in positive))}
+    places = [(rows[s], columns[t]) for s, t in positive] + [(i, len(columns) + i) for i in range(len(rows))]
+    # Every source gets a partner of its own that is worth next to nothing, so that a full matching exists.
+    weights = [*positive.values(), *[1e-9] * len(rows)]
+    left, right = zip(*places, strict=True) if places else ((), ())
+    matrix = csr_matrix((weights, (left, right)), shape=(len(rows), len(columns) + len(rows)))
+    row_ids, column_ids = list(rows), list(columns)
+    chosen = min_weight_full_bipartite_matching(matrix, maximize=True)
+    return [(row_ids[i], column_ids[j]) for i, j in zip(*chosen, strict=True) if j < len(columns)]
 
 
 def rerank_official(pairs: Pairs) -> dict[tuple[int, int], float]:

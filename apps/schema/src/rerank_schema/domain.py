@@ -107,8 +107,9 @@ def sample() -> Dataset[Column, Column]:
     requests: list[Request[Column, Column]] = []
     gold: dict[str, Mapping[str, float]] = {}
     splits: dict[str, str] = {}
-    for pair in fabricate(small_tables(), seed=1, scenarios=("unionable", "view-unionable", "joinable")):
-        if len(requests) < 120:
+    scenarios = ("unionable", "view-unionable", "joinable")
+    for i, table in enumerate(small_tables()):
+        for pair in fabricate([table], seed=i, scenarios=[scenarios[i % 3]]):
             _add(requests, gold, splits, pair.source, pair.target, pair.gold, pair.name)
     return Dataset(requests, gold, splits, "fabricated from packaged tables")
 

@@ -49,7 +49,7 @@ class LlmParams:
     style: str = "score"
     topk: int = 20
     tables: int = 3
-    weight: float = 2.0
+    weight: float = 4.0
     max_tokens: int = 1024
 
     def __post_init__(self) -> None:

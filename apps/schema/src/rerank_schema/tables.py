@@ -126,10 +126,11 @@ def _with_ids(columns: Iterable[Column]) -> list[Column]:
 def from_frame(frame: pd.DataFrame, table: str = "") -> list[Column]:
     """Turn a data frame into columns.
 
-    Column names become text, so that whole-number names work; repeated names stay separate columns. Cells that hold
-    lists or dicts become their text.
+    Column names become text, so that whole-number names work; repeated names stay separate columns; one without a name
+    is called ``Unnamed: n``, as pandas calls it. Cells that hold lists or dicts become their text.
     """
-    return [column_of(frame.iloc[:, i], table, str(name)) for i, name in enumerate(frame.columns)]
+    names = [str(name) if str(name).strip() else f"Unnamed: {i}" for i, name in enumerate(frame.columns)]
+    return [column_of(frame.iloc[:, i], table, name) for i, name in enumerate(names)]
 
 
 def column_of(series: pd.Series, table: str, name: str) -> Column:
