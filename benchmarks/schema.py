@@ -82,8 +82,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--peers", type=Path)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--families", nargs="*", default=[*FAMILIES, "mimic-omop"])
+    parser.add_argument("--descriptions", action="store_true", help="also match GDC with its descriptions")
     args = parser.parse_args()
-    families = load(args.data)
+    families = {f: pairs for f, pairs in load(args.data).items() if f in args.families}
     table: dict[str, dict[str, dict[str, float]]] = {}
 
     def note(system: str, family: str, pair: str, found: dict[str, float]) -> None:
@@ -91,7 +94,7 @@ def main() -> None:
         args.out.write_text(json.dumps(table, indent=1), encoding="utf-8")
         print(system, family, pair, {k: round(v, 3) for k, v in found.items()}, flush=True)
 
-    fused = Fused(load_encoder())
+    fused = Fused(load_encoder(precision=args.precision))
     prepared: dict[str, list[Prepared]] = {}
     for family, pairs in families.items():
         prepared[family] = prepare(pairs, fused)
@@ -110,7 +113,7 @@ def main() -> None:
                 decider = fit_decider([group[j] for j in others], [scored[j] for j in others])
                 note(system, family, p.pair.name, figures(p.pair, matches_of(p.pair, scored[i], decider)))
     described = args.data / "gdc" / "gdc_schema.json.gz"
-    if described.exists():
+    if args.descriptions and described.exists():
         texts = read_descriptions(described)
         for pair in families["gdc"]:
             with_text = TablePair(pair.name, pair.source, pair.target.described(texts), pair.gold)

@@ -179,6 +179,7 @@ def _decision(method: str, threshold: float | None, several: bool) -> Decide:
 def evaluate(
     result: Annotated[Path, typer.Argument(help="A result of `match` (CSV, TSV or JSON).")],
     gold: Annotated[Path, typer.Option("--gold", help="Gold correspondences (CSV, TSV, Valentine JSON, SSSOM).")],
+    trim: Annotated[bool, typer.Option("--trim", help="Ignore blanks around the gold's names.")] = False,
     as_json: JsonFlag = False,
     seed: SeedOption = 0,
 ) -> None:
@@ -187,7 +188,10 @@ def evaluate(
     from rerank_schema.gold import read_gold
     from rerank_schema.results import read_matches
 
-    print_rows(judge(read_matches(result), read_gold(gold), system=result.stem, seed=seed), as_json)
+    pairs = read_gold(gold, trim=trim)
+    if blank := sum(n != n.strip() for pair in pairs.pairs for name in pair for n in name):
+        print(f"note: {gold}: {blank} names have blanks around them, so they match no column (--trim)", file=sys.stderr)
+    print_rows(judge(read_matches(result), pairs, system=result.stem, seed=seed), as_json)
 
 
 @app.command()

@@ -49,12 +49,18 @@ _LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
 _NONE = {"na", "n/a", "none", "null"}
 
 
-def read_gold(path: Path) -> GoldPairs:
+def read_gold(path: Path, *, trim: bool = False) -> GoldPairs:
     """Read gold pairs.
 
     CSV and TSV with the columns ``source,target``, ``left,right`` (elements ``table-column``),
     ``source_table,source_column,target_table,target_column``, ``SRC_ENT,SRC_ATT,TGT_ENT,TGT_ATT`` or SSSOM's
     ``subject_id,object_id``; JSON as Valentine writes it (``matches``), or a list of such rows.
+
+    Parameters
+    ----------
+    trim
+        Take blanks around names away. By default names are compared as they stand, as Valentine does: published
+        figures of gold files that hold such blanks were made so.
 
     Raises
     ------
@@ -69,7 +75,7 @@ def read_gold(path: Path) -> GoldPairs:
     pairs: dict[tuple[Name, Name], None] = {}
     unmatched: dict[Name, None] = {}
     for number, row in rows:
-        source, target = _names(row, path, number)
+        source, target = _names(row, path, number, trim)
         if not source[1]:
             continue
         if not _is_none(target):
@@ -109,10 +115,12 @@ def _json_rows(text: str, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
     return [(n, {k: v for k, v in row.items() if keep is None or k in keep}) for n, row in enumerate(rows, start=1)]
 
 
-def _names(row: Mapping[str, Any], path: Path, number: int) -> tuple[Name, Name]:
+def _names(row: Mapping[str, Any], path: Path, number: int, trim: bool) -> tuple[Name, Name]:
     for layout in _LAYOUTS:
         if all(not name or name in row for name in layout):
-            st, sc, tt, tc = (str(row.get(name) or "").strip() if name else "" for name in layout)
+            st, sc, tt, tc = (str(row.get(name) or "") if name else "" for name in layout)
+            if trim or not tc.strip():
+                st, sc, tt, tc = st.strip(), sc.strip(), tt.strip(), tc.strip()
             if layout[1] == "left":
                 st, sc = split_element(sc)
                 tt, tc = split_element(tc)
