@@ -1,0 +1,199 @@
+"""From scores to decisions: the probability that a pair is right, and which pairs to take.
+
+The probability is a logistic function of a few quantities that mean the same in every table pair. The decision takes
+at most one target a source column (the assignment of largest total probability) and cuts where the expected F1 is
+largest: with calibrated probabilities p of the assigned pairs, best first, and an expected number of true pairs
+N = sum p, taking the first k has an expected F1 of about ``2 sum_{i<=k} p_i / (k + N)`` (Lewis, SIGIR 1995). So "no
+match" needs no threshold of the user's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank_schema.bipartite import assign
+from rerank_schema.measures import valentine_one_to_one
+from rerank_schema.results import MATCH, NO, REVIEW
+from rerank_schema.scored import Scored
+
+FEATURES = ("score", "similarity", "row_gap", "column_gap", "best_in_row", "best_in_column")
+REVIEW_FROM = 0.2
+
+
+def pair_features(scored: Scored, tops: Sequence[Sequence[int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Describe candidate pairs for the decision.
+
+    ``score`` is the matcher's; ``similarity`` the uncorrected mean; the gaps are the distances to the best other
+    candidate of the source column and of the target column; the last two say whether the pair is the best of its
+    source and of its target column.
+
+    Returns
+    -------
+    dict
+        (source, target) -> shape (6,), for the pairs in ``tops``.
+    """
+    scores = np.where(np.isnan(scored.scores), -np.inf, scored.scores)
+    if not scores.size:
+        return {}
+    row_best, row_next = _two_best(scores)
+    column_best, column_next = _two_best(scores.T)
+    out = {}
+    for s, targets in enumerate(tops):
+        for t in targets:
+            value = float(scores[s, t])
+            in_row, in_column = value >= row_best[s], value >= column_best[t]
+            row_gap = value - (row_next[s] if in_row else row_best[s])
+            column_gap = value - (column_next[t] if in_column else column_best[t])
+            similarity = scored.evidence(s, t).get("similarity", value)
+            gaps = [float(np.clip(np.nan_to_num(g, posinf=1.0), -1, 1)) for g in (row_gap, column_gap)]
+            out[s, t] = np.array([value, similarity, *gaps, float(in_row), float(in_column)])
+    return out
+
+
+def _two_best(scores: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    if scores.shape[1] == 1:
+        return scores[:, 0], np.full(len(scores), -np.inf)
+    top = -np.partition(-scores, 1, axis=1)[:, :2]
+    return top[:, 0], top[:, 1]
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Logistic model of the probability that a pair is right.
+
+    Parameters
+    ----------
+    weights
+        Shape (n_features,), for standardised features.
+    bias, centre, scale
+        Intercept, and the features' means and deviations in training.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def probability(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return probabilities, shape (n,), of features of shape (n, n_features)."""
+        z = (features - np.array(self.centre)) / np.array(self.scale)
+        return 1 / (1 + np.exp(-np.clip(z @ np.array(self.weights) + self.bias, -30, 30)))
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float64], right: NDArray[np.float64], penalty: float = 1.0) -> Decider:
+        """Fit by penalised maximum likelihood.
+
+        Parameters
+        ----------
+        features
+            Shape (n, n_features).
+        right
+            Shape (n,), 0 or 1.
+        """
+        from scipy.optimize import minimize
+
+        centre, scale = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(scale > 1e-9, scale, 1.0)
+        z = np.column_stack([(features - centre) / scale, np.ones(len(features))])
+
+        def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            logit = z @ w
+            ridge = np.append(w[:-1], 0.0) * penalty
+            value = np.logaddexp(0, logit).sum() - (right * logit).sum() + 0.5 * (ridge @ w)
+            return float(value), z.T @ (1 / (1 + np.exp(-np.clip(logit, -500, 500))) - right) + ridge
+
+        w = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B").x
+        return cls(tuple(w[:-1].tolist()), float(w[-1]), tuple(centre.tolist()), tuple(scale.tolist()))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the model as JSON values."""
+        return {
+            "features": list(FEATURES),
+            "weights": list(self.weights),
+            "bias": self.bias,
+            "centre": list(self.centre),
+            "scale": list(self.scale),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> Decider:
+        """Read what `to_json` gave."""
+        numbers = {k: tuple(float(x) for x in value[k]) for k in ("weights", "centre", "scale")}  # type: ignore[attr-defined]
+        return cls(numbers["weights"], float(value["bias"]), numbers["centre"], numbers["scale"])  # type: ignore[arg-type]
+
+
+def packaged_decider() -> Decider:
+    """Return the decider that ships with the package, fitted on pairs fabricated from tables of installed packages."""
+    return Decider.from_json(json.loads(files("rerank_schema").joinpath("models/decider.json").read_text("utf-8")))
+
+
+def read_decider(folder: Path) -> Decider:
+    """Return the decider of a model folder."""
+    from rerank_core.files import read_json
+
+    return Decider.from_json(read_json(folder / "decider.json"))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided about one candidate pair."""
+
+    probability: float | None
+    decision: str
+
+
+def decide(
+    scored: Scored,
+    tops: Sequence[Sequence[int]],
+    decider: Decider,
+    *,
+    threshold: float | None = None,
+    several: bool = False,
+) -> dict[tuple[int, int], Decision]:
+    """Decide candidate pairs.
+
+    Parameters
+    ----------
+    threshold
+        Smallest probability of a match; by default where the expected F1 is largest.
+    several
+        Let a source column have several targets (1-n) and several sources the same one.
+    """
+    features = pair_features(scored, tops)
+    if not features:
+        return {}
+    pairs = list(features)
+    probabilities = decider.probability(np.stack([features[p] for p in pairs]))
+    p_of = dict(zip(pairs, probabilities.tolist(), strict=True))
+    chosen = pairs if several else [p for p in assign(p_of) if p in p_of]
+    cut = _best_cut([p_of[p] for p in chosen]) if threshold is None else threshold
+    taken = {p for p in chosen if p_of[p] >= cut}
+    firsts = {(s, row[0]) for s, row in enumerate(tops) if row}
+    out = {}
+    for pair in pairs:
+        worth_a_look = pair in firsts and p_of[pair] >= REVIEW_FROM
+        decision = MATCH if pair in taken else REVIEW if worth_a_look else NO
+        out[pair] = Decision(p_of[pair], decision)
+    return out
+
+
+def _best_cut(probabilities: Sequence[float]) -> float:
+    p = np.sort(np.asarray(probabilities, dtype=np.float64))[::-1]
+    if not len(p):
+        return 1.0
+    expected = 2 * np.cumsum(p) / (np.arange(1, len(p) + 1) + p.sum())
+    return float(p[int(np.argmax(expected))])
+
+
+def decide_as_valentine(scored: Scored, tops: Sequence[Sequence[int]]) -> dict[tuple[int, int], Decision]:
+    """Decide by Valentine's one-to-one filter; there is no probability then."""
+    scores = {(("", str(s)), ("", str(t))): float(scored.scores[s, t]) for s, row in enumerate(tops) for t in row}
+    kept = {(int(s[1]), int(t[1])) for s, t in valentine_one_to_one(scores)}
+    return {(s, t): Decision(None, MATCH if (s, t) in kept else NO) for s, row in enumerate(tops) for t in row}

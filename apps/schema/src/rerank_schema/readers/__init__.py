@@ -1,0 +1,5 @@
+"""Reading tables from wherever they are: files, folders, databases, and descriptions without tables."""
+
+from rerank_schema.readers.source import Limits, read_schema
+
+__all__ = ["Limits", "read_schema"]
