@@ -28,7 +28,8 @@ PEPTIDE_FEATURES: Final = (
 LIST_FEATURES: Final = ("rank", "score_z", "score_gap", "votes", "best_rank", "consensus", "n_candidates")
 RELATIVE: Final = (
     "coverage", "explained", "explained_all", "top20_all", "evidence", "hyperscore", "pcc_log", "cosine_sqrt",
-    "predicted_missing", "unexplained_odds", "explained_odds", "language", "error_spread", "consensus", "n_sites",
+    "predicted_missing", "unexplained_odds", "explained_odds", "language", "error_spread", "consensus", "n_sites", "likelihood", "cosine", "both_coverage",
+    "top10_all", "n_matched",
 )  # fmt: skip
 _ALPHABET: Final = "ACDEFGHKLMNPQRSTVWY"
 
@@ -89,7 +90,7 @@ def spectrum_features(
     *,
     tolerance: float = 0.02,
 ) -> FloatArray:
-    """Fragment and peptide features, shape (n_candidates, 42)."""
+    """Fragment and peptide features, shape (n_candidates, 44)."""
     if predicted is None:
         predicted = _predict(peptides, [spectrum.charge] * len(peptides), "packaged")
     residues = [residue_masses(p) for p in peptides]

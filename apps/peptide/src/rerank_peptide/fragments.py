@@ -15,7 +15,7 @@ FRAGMENT_FEATURES: Final = (
     "top10", "top10_all", "top20_all", "top50_all", "evidence", "evidence_mean", "missing_sites", "error_ppm",
     "error_spread", "hyperscore", "pcc_log", "cosine", "cosine_sqrt", "predicted_missing", "top6_predicted",
     "immonium_unexplained", "b2", "a2", "y1", "y2", "long_gaps", "n_matched", "unexplained_odds", "explained_odds",
-    "n_sites",
+    "n_sites", "likelihood", "likelihood_mean",
 )  # fmt: skip
 
 _IMMONIUM: Final = np.array([70.0651, 86.0964, 110.0713, 120.0808, 136.0757, 159.0917])
@@ -23,8 +23,15 @@ _IMMONIUM_OF: Final = np.array([97.052764, 113.084064, 137.058912, 147.068414, 1
 
 
 @njit(cache=True, nogil=True)
+def _window(x, tolerance):
+    # Mass errors grow with m/z: the full tolerance from m/z 1333, a third of it below 433 (15 ppm and 6.5 mDa where
+    # the tolerance is 0.02 Da; libraries that round to 0.01 still match).
+    return tolerance * min(max(x * 7.5e-4, 0.325), 1.0)
+
+
+@njit(cache=True, nogil=True)
 def _mark(mz, used, x, tolerance):
-    j = nearest(mz, x, tolerance)
+    j = nearest(mz, x, _window(x, tolerance))
     if j >= 0 and used[j] == 0:
         used[j] = 2
 
@@ -39,6 +46,35 @@ def _correlation(a, b, n):
         saa += (a[i] - ma) ** 2
         sbb += (b[i] - mb) ** 2
     return sab / np.sqrt(saa * sbb) if saa > 0 and sbb > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _likelihood(mz, intensity, order, total, masses, obs, pre, series, tolerance, proton, water):
+    # Log-likelihood ratio of seeing and missing each ion: how probable is a peak there, given the predicted intensity
+    # and the spectrum's detection limit, against a peak there by chance, given how crowded the neighbourhood is.
+    n = mz.size
+    limit = np.log10(intensity[order[int(0.9 * (n - 1))]] / total)
+    value = 0.0
+    prefix = 0.0
+    residues = masses.sum()
+    k = 0
+    for i in range(masses.size - 1):
+        prefix += masses[i]
+        for c in range(series):
+            x = prefix + proton if c % 2 == 0 else residues - prefix + water + proton
+            if c > 1:
+                x = (x + proton) / 2
+            above = np.log10(pre[k] + 1e-4) - limit
+            seen = 0.02 + 0.93 / (1 + np.exp(-2.3 * (above + 0.2)))
+            low = np.searchsorted(mz, x - 40.0)
+            high = np.searchsorted(mz, x + 40.0)
+            chance = min(0.5, 0.005 + (high - low) / 80.0 * 2 * tolerance)
+            if obs[k] > 0:
+                value += np.log(seen / chance)
+            else:
+                value += np.log((1 - seen) / (1 - chance))
+            k += 1
+    return value
 
 
 @njit(cache=True, nogil=True)
@@ -72,10 +108,10 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
             else:
                 x = (suffix + water + 2 * proton) / 2
             pre[k] = predicted[i, c]
-            j = nearest(mz, x, tolerance)
+            j = nearest(mz, x, _window(x, tolerance))
             if j >= 0:
                 hit[i, c] = 1
-                obs[k] = intensity[j] / biggest
+                obs[k] = intensity[j] / total_intensity
                 if used[j] != 1:
                     used[j] = 1
                     matched += 1
@@ -177,8 +213,16 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
         ps += pre[i]
         if obs[i] == 0:
             lost += pre[i]
-    lo = np.log10(obs + 1e-3)
-    lp = np.log10(pre + 1e-3)
+    # As ms2pip does: shares of the total ion current, 0.001 as the floor, singly charged ions.
+    singly = np.zeros(2 * sites, np.int64)
+    k = 0
+    for i in range(sites):
+        singly[2 * i] = k
+        singly[2 * i + 1] = k + 1
+        k += series
+    lo = np.log10(obs[singly] + 1e-3)
+    lp = np.log10(pre[singly] + 1e-3)
+    likelihood = _likelihood(mz, intensity, order, total_intensity, masses, obs, pre, series, tolerance, proton, water)
     best = np.argsort(-pre[:n_ions])
     six = 0.0
     for r in range(min(6, n_ions)):
@@ -206,7 +250,7 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
     out[14] = abs(mean)
     out[15] = np.sqrt(max(error2 / weight - mean * mean, 0.0)) if weight > 0 else 20.0
     out[16] = np.log1p(1000 * sum_b / biggest) + np.log1p(1000 * sum_y / biggest) + fact
-    out[17] = _correlation(lo, lp, n_ions)
+    out[17] = _correlation(lo, lp, 2 * sites)
     out[18] = dot / np.sqrt(oo * pp) if oo > 0 and pp > 0 else 0.0
     out[19] = dots / np.sqrt(os_ * ps) if os_ > 0 and ps > 0 else 0.0
     out[20] = lost / ps if ps > 0 else 1.0
@@ -214,7 +258,7 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
     out[22] = unexplained_immonium
     b2 = masses[0] + masses[1] + proton
     out[23] = 1.0 if sites > 1 and hit[1, 0] else 0.0
-    out[24] = 1.0 if nearest(mz, b2 - co, tolerance) >= 0 else 0.0
+    out[24] = 1.0 if nearest(mz, b2 - co, _window(b2, tolerance)) >= 0 else 0.0
     out[25] = hit[sites - 1, 1]
     out[26] = hit[sites - 2, 1] if sites > 1 else 0.0
     out[27] = gaps
@@ -222,6 +266,8 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
     out[29] = odds_out
     out[30] = odds_in
     out[31] = sites
+    out[32] = likelihood
+    out[33] = likelihood / sites
 
 
 @njit(cache=True, nogil=True)
@@ -256,7 +302,7 @@ def fragment_features(mz, intensity, odds, residues, charge, predicted, precurso
     Returns
     -------
     ndarray
-        Shape (n_candidates, 32), columns as in ``FRAGMENT_FEATURES``; candidates of fewer than two residues are zeros.
+        Shape (n_candidates, 34), columns as in ``FRAGMENT_FEATURES``; candidates of fewer than two residues are zeros.
     """
     sizes = np.array([r.size for r in residues], np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -317,7 +363,7 @@ def _support(mz, masses, charge, tolerance, proton, water):
         prefix += masses[i]
         b = prefix + proton
         y = total - prefix + water + proton
-        hit = nearest(mz, b, tolerance) >= 0 or nearest(mz, y, tolerance) >= 0
+        hit = nearest(mz, b, _window(b, tolerance)) >= 0 or nearest(mz, y, _window(y, tolerance)) >= 0
         if charge >= 3 and not hit:
             hit = nearest(mz, (b + proton) / 2, tolerance) >= 0 or nearest(mz, (y + proton) / 2, tolerance) >= 0
         out[i] = 1.0 if hit else 0.0
