@@ -1,0 +1,455 @@
+"""The axial-attention reranker of RankNovo: spectrum encoder, candidate 'alignment', PMD and RMD heads.
+
+Source: Qiu et al., *Universal Biological Sequence Reranking for Improved De Novo Peptide Sequencing* (ICML 2025,
+arXiv 2505.17552) and its evaluation code ``BEAM-Labs/denovo`` (commit 52c17225), which is followed where they differ.
+
+Candidates of one spectrum are stacked as rows of an alignment, padded with a real gap token. Each decoder layer does
+row attention with one map shared by all rows, column attention between candidates, cross-attention to the spectrum,
+and a feed-forward step, all pre-norm residual. The class column predicts each candidate's PMD (lower is better), every
+other column the residue's RMD.
+
+Departures, each behind ``AxialParams.parity``:
+
+* official: columns that are padding *in row 0* are masked in row attention, which is wrong for rows of unequal length
+  in one batch; ours: a column is masked where every row is padding, and padding rows get no weight.
+* official: I and L are different tokens of equal mass; ours: I is folded into L before tokenising.
+
+The spectrum encoder is depthcharge's ``SpectrumTransformerEncoder`` with RankNovo's peak encoding (m/z by sines and
+cosines, intensity by a linear map) and its two pseudo-peaks: one at m/z 0, one at the neutral precursor mass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from depthcharge.encoders import FloatEncoder
+from depthcharge.transformers import SpectrumTransformerEncoder
+from torch import Tensor, nn
+
+from rerank_peptide.masses import PROTON, TOKEN_MASSES, token_mass
+from rerank_peptide.spectra import Spectrum
+
+SYMBOLS: Final = (
+    "<cls>", "<pad>", "<eos>", "<unk>", "G", "A", "S", "P", "V", "T", "L", "I", "N", "D", "Q", "K", "E", "M", "H", "F",
+    "R", "Y", "W", "C+57.021", "M+15.995", "N+0.984", "Q+0.984", "+42.011", "+43.006-17.027", "+43.006", "-17.027",
+    ".", "-", "<null_1>", "<null_2>", "<null_3>", "<null_4>", "<null_5>", "<null_6>", "<null_7>", "<mask>",
+)  # fmt: skip
+CLS, PAD, UNK, GAP = 0, 1, 3, 32
+_ID: Final = {s: i for i, s in enumerate(SYMBOLS)}
+_MASS: Final = torch.tensor([TOKEN_MASSES.get(s, 0.0) for s in SYMBOLS], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class AxialParams:
+    """Architecture; the defaults are the official size (50.5 M parameters).
+
+    Parameters
+    ----------
+    columns, cross
+        Switches of column attention and of the spectrum, for ablations.
+    parity
+        Reproduce the official masking.
+    max_peaks
+        Most intense peaks kept of a spectrum.
+    """
+
+    dim: int = 512
+    heads: int = 8
+    feedforward: int = 1024
+    encoder_layers: int = 8
+    decoder_layers: int = 8
+    dropout: float = 0.3
+    max_length: int = 100
+    max_charge: int = 10
+    columns: bool = True
+    cross: bool = True
+    parity: bool = False
+    max_peaks: int = 300
+
+
+class _Peaks(nn.Module):
+    """sin/cos of m/z plus a linear map of intensity; input (batch, peaks, 2), output (batch, peaks, dim)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mz = FloatEncoder(dim)
+        self.intensity = nn.Linear(1, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mz(x[..., 0]) + self.intensity(x[..., 1:2])
+
+
+class SpectrumEncoder(SpectrumTransformerEncoder):
+    """depthcharge's encoder with RankNovo's two pseudo-peaks in place of its global token."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__(p.dim, p.heads, p.feedforward, p.encoder_layers, p.dropout, _Peaks(p.dim))
+        self.zero_peak = nn.Parameter(torch.randn(1))
+        self.mass_peak = nn.Parameter(torch.randn(1))
+
+    def forward(  # type: ignore[override]
+        self, spectra: Tensor, mass: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode spectra.
+
+        Parameters
+        ----------
+        spectra
+            Shape (batch, n_peaks, 2): m/z and intensity, padded with zeros.
+        mass
+            Neutral precursor masses, shape (batch,).
+
+        Returns
+        -------
+        Memory (batch, n_peaks + 2, dim) and padding mask (batch, n_peaks + 2), True where padded.
+        """
+        n = spectra.shape[0]
+        padding = spectra.sum(dim=2) == 0
+        first = torch.stack([torch.zeros_like(mass), self.zero_peak.expand(n)], dim=1)
+        second = torch.stack([mass, self.mass_peak.expand(n)], dim=1)
+        x = self.peak_encoder(torch.cat([first[:, None], second[:, None], spectra], dim=1))
+        mask = torch.cat([padding.new_zeros(n, 2), padding], dim=1)
+        return self.transformer_encoder(x, src_key_padding_mask=mask), mask
+
+
+class Embedding(nn.Module):
+    """Token, residue mass and remaining mass, with precursor and charge on the class column."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__()
+        self.token = nn.Embedding(len(SYMBOLS), p.dim // 2)
+        self.charge = nn.Embedding(p.max_charge, p.dim // 2)
+        self.precursor = FloatEncoder(p.dim // 2)
+        self.residue = FloatEncoder(p.dim // 4)
+        self.rest = FloatEncoder(p.dim // 4)
+        self.register_buffer("mass", _MASS.clone(), persistent=False)
+
+    def forward(self, tokens: Tensor, mass: Tensor, charge: Tensor) -> Tensor:
+        """Embed tokens of shape (batch, rows, columns); masses and charges have shape (batch,)."""
+        b, r, c = tokens.shape
+        each = self.mass.double()[tokens]
+        # Rounded before the difference, as in the official code: the shortest wavelength (1 mDa) sees the rounding.
+        rest = mass.float()[:, None, None] - each.cumsum(dim=2).float()
+        parts = [
+            self.token(tokens),
+            self.residue(each.float().reshape(b * r, c)).reshape(b, r, c, -1),
+            self.rest(rest.reshape(b * r, c)).reshape(b, r, c, -1),
+        ]
+        x = torch.cat(parts, dim=-1)
+        zero = self.residue(mass.new_zeros(b, 1))[:, 0]
+        head = torch.cat([self.precursor(mass.float()[:, None])[:, 0] + self.charge(charge - 1), zero, zero], dim=-1)
+        return torch.cat([x[:, :, :1] + head[:, None, None], x[:, :, 1:]], dim=2)
+
+
+class RowAttention(nn.Module):
+    """Self-attention along a candidate with one attention map for all candidates of a spectrum."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(p.dim, p.dim) for _ in range(4))
+        self.heads, self.parity = p.heads, p.parity
+        self.dropout = nn.Dropout(p.dropout)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Attend; x (batch, rows, columns, dim), padding (batch, rows, columns), True where padded."""
+        b, r, c, d = x.shape
+        h, w = self.heads, d // self.heads
+        q = self.q(x).view(b, r, c, h, w)
+        k, v = self.k(x).view(b, r, c, h, w), self.v(x).view(b, r, c, h, w)
+        # Official scale: 1 / sqrt(width * rows); with ragged batches only the rows that exist count.
+        rows = torch.full((b,), float(r), device=x.device) if self.parity else (~padding[:, :, 0]).sum(1).clamp(min=1)
+        scale = (w * rows).rsqrt().to(x.dtype)
+        q = q * (~padding)[..., None, None] * scale[:, None, None, None, None]
+        logits = torch.einsum("brihd,brjhd->bhij", q, k if self.parity else k * (~padding)[..., None, None])
+        masked = padding[:, 0] if self.parity else padding.all(dim=1)
+        logits = logits.masked_fill(masked[:, None, None, :], -10000.0)
+        weights = self.dropout(logits.softmax(dim=-1))
+        return self.out(torch.einsum("bhij,brjhd->brihd", weights, v).reshape(b, r, c, d))
+
+
+class ColumnAttention(nn.Module):
+    """Self-attention between the candidates at one position."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(p.dim, p.dim) for _ in range(4))
+        self.heads = p.heads
+        self.dropout = nn.Dropout(p.dropout)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Attend; shapes as in row attention."""
+        b, r, c, d = x.shape
+        if r == 1:
+            return self.out(self.v(x))
+        h, w = self.heads, d // self.heads
+        q = self.q(x).view(b, r, c, h, w) * w**-0.5
+        k, v = self.k(x).view(b, r, c, h, w), self.v(x).view(b, r, c, h, w)
+        logits = torch.einsum("bichd,bjchd->bhcij", q, k)
+        logits = logits.masked_fill(padding.transpose(1, 2)[:, None, :, None, :], -10000.0)
+        weights = self.dropout(logits.softmax(dim=-1))
+        return self.out(torch.einsum("bhcij,bjchd->bichd", weights, v).reshape(b, r, c, d))
+
+
+class Layer(nn.Module):
+    """Row, column and cross-attention, then feed-forward: pre-norm residual blocks."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__()
+        self.row, self.row_norm = RowAttention(p), nn.LayerNorm(p.dim)
+        self.columns, self.crossing = p.columns, p.cross
+        self.column, self.column_norm = ColumnAttention(p), nn.LayerNorm(p.dim)
+        self.cross = nn.MultiheadAttention(p.dim, p.heads, dropout=p.dropout, batch_first=True)
+        self.cross_norm = nn.LayerNorm(p.dim)
+        self.fc1, self.fc2 = nn.Linear(p.dim, p.feedforward), nn.Linear(p.feedforward, p.dim)
+        self.norm = nn.LayerNorm(p.dim)
+        self.dropout = nn.Dropout(p.dropout)
+
+    def forward(self, x: Tensor, padding: Tensor, memory: Tensor, memory_padding: Tensor) -> Tensor:
+        """Transform (batch, rows, columns, dim)."""
+        x = x + self.dropout(self.row(self.row_norm(x), padding))
+        if self.columns:
+            x = x + self.dropout(self.column(self.column_norm(x), padding))
+        if self.crossing:
+            x = x + self.dropout(self._cross(self.cross_norm(x), memory, memory_padding))
+        return x + self.dropout(self.fc2(self.dropout(nn.functional.gelu(self.fc1(self.norm(x))))))
+
+    def _cross(self, x: Tensor, memory: Tensor, memory_padding: Tensor) -> Tensor:
+        # All rows of a spectrum ask the same memory: one long query sequence instead of one memory copy a row.
+        b, r, c, d = x.shape
+        out, _ = self.cross(
+            x.reshape(b, r * c, d), memory, memory, key_padding_mask=memory_padding, need_weights=False
+        )
+        return out.reshape(b, r, c, d)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says.
+
+    Parameters
+    ----------
+    pmd
+        Shape (batch, rows), lower is better.
+    rmd
+        Shape (batch, rows, columns); column 0 is the class column.
+    embedding, memory, memory_padding
+        Intermediate values, for tests.
+    """
+
+    pmd: Tensor
+    rmd: Tensor
+    embedding: Tensor
+    memory: Tensor
+    memory_padding: Tensor
+
+
+class AxialModel(nn.Module):
+    """The whole network."""
+
+    def __init__(self, params: AxialParams) -> None:
+        super().__init__()
+        self.params = params
+        self.encoder = SpectrumEncoder(params)
+        self.embedding = Embedding(params)
+        self.position = nn.Embedding(params.max_length + 2, params.dim, padding_idx=PAD)
+        self.before, self.after = nn.LayerNorm(params.dim), nn.LayerNorm(params.dim)
+        self.dropout = nn.Dropout(params.dropout)
+        self.layers = nn.ModuleList(Layer(params) for _ in range(params.decoder_layers))
+        self.pmd, self.rmd = nn.Linear(params.dim, 1), nn.Linear(params.dim, 1)
+        for module in self.layers.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, spectra: Tensor, mass: Tensor, charge: Tensor, tokens: Tensor) -> Prediction:
+        """Predict PMD and RMD.
+
+        Parameters
+        ----------
+        spectra
+            (batch, n_peaks, 2), zero-padded.
+        mass, charge
+            (batch,): neutral precursor mass in Da, and charge.
+        tokens
+            (batch, rows, columns): class token first, gaps to the longest candidate of the spectrum, then padding.
+        """
+        memory, memory_padding = self.encoder(spectra, mass)
+        embedded = self.embedding(tokens, mass, charge)
+        padding = tokens == PAD
+        positions = (~padding).cumsum(dim=2) * (~padding) + PAD
+        x = self.dropout(self.before(embedded + self.position(positions)))
+        x = x * (~padding)[..., None]
+        for layer in self.layers:
+            x = layer(x, padding, memory, memory_padding)
+        x = self.after(x)
+        return Prediction(self.pmd(x[:, :, 0])[..., 0], self.rmd(x)[..., 0], embedded, memory, memory_padding)
+
+
+def tokenise(candidates: Sequence[Sequence[str]], fold_isoleucine: bool = True) -> np.ndarray:
+    """Turn one spectrum's candidates into token ids, shape (rows, longest + 1): class token, residues, gaps.
+
+    Tokens outside the alphabet become ``<unk>``, whose mass is 0.
+    """
+    width = max(len(c) for c in candidates)
+    out = np.full((len(candidates), width + 1), GAP, dtype=np.int64)
+    out[:, 0] = CLS
+    for row, candidate in zip(out, candidates, strict=True):
+        for i, token in enumerate(candidate, 1):
+            row[i] = _ID.get("L" if fold_isoleucine and token == "I" else token, UNK)
+    return out
+
+
+def preprocess(spectrum: Spectrum, max_peaks: int) -> np.ndarray:
+    """Official preprocessing: m/z 50.5-4500, no precursor within 2 Da, most intense peaks, square root, unit norm.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_peaks, 2), float32, m/z ascending; one dummy peak (0, 1) where nothing is left.
+    """
+    keep = (spectrum.mz >= 50.5) & (spectrum.mz <= 4500)
+    for charge in range(1, spectrum.charge + 1):
+        keep &= np.abs(spectrum.mz - (spectrum.mass / charge + PROTON)) > 2.0
+    mz, intensity = spectrum.mz[keep], spectrum.intensity[keep]
+    if mz.size > max_peaks:
+        top = np.sort(np.argsort(-intensity, kind="stable")[:max_peaks])
+        mz, intensity = mz[top], intensity[top]
+    if not mz.size:
+        return np.array([[0.0, 1.0]], dtype=np.float32)
+    root = np.sqrt(intensity)
+    return np.stack([mz, root / np.linalg.norm(root)], axis=1).astype(np.float32)
+
+
+def collate(
+    spectra: Sequence[np.ndarray], masses: Sequence[float], charges: Sequence[int], tokens: Sequence[np.ndarray]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pad a batch: spectra with zeros, tokens with padding in rows and columns."""
+    n = len(spectra)
+    peaks = np.zeros((n, max(s.shape[0] for s in spectra), 2), dtype=np.float32)
+    ids = np.full((n, max(t.shape[0] for t in tokens), max(t.shape[1] for t in tokens)), PAD, dtype=np.int64)
+    for i, (s, t) in enumerate(zip(spectra, tokens, strict=True)):
+        peaks[i, : s.shape[0]] = s
+        ids[i, : t.shape[0], : t.shape[1]] = t
+    return (
+        torch.from_numpy(peaks),
+        torch.tensor(masses, dtype=torch.float32),
+        torch.tensor([min(max(c, 1), 10) for c in charges], dtype=torch.int64),
+        torch.from_numpy(ids),
+    )
+
+
+# -- weights -------------------------------------------------------------------------------------------------------
+
+_KEYS: Final = (
+    ("encoder.zeroPeaks_intensity", "encoder.zero_peak"),
+    ("encoder.allPeaks_intensity", "encoder.mass_peak"),
+    ("encoder.peak_encoder.int_encoder.", "encoder.peak_encoder.intensity."),
+    ("encoder.transformer_encoder.", "encoder.transformer_encoder."),
+    ("msa_decoder.embed_tokens.charge_encoder.", "embedding.charge."),
+    ("msa_decoder.embed_tokens.aa_encoder.", "embedding.token."),
+    ("msa_decoder.embed_positions.", "position."),
+    ("msa_decoder.emb_layer_norm_before.", "before."),
+    ("msa_decoder.emb_layer_norm_after.", "after."),
+    ("global_final.", "pmd."),
+    ("local_final.", "rmd."),
+)
+_LAYER_KEYS: Final = (
+    ("row_self_attention.layer_norm.", "row_norm."),
+    ("column_self_attention.layer_norm.", "column_norm."),
+    ("cross_attention.layer_norm.", "cross_norm."),
+    ("feed_forward_layer.layer_norm.", "norm."),
+    ("row_self_attention.layer.", "row."),
+    ("column_self_attention.layer.", "column."),
+    ("cross_attention.layer.", "cross."),
+    ("feed_forward_layer.layer.", ""),
+)
+
+
+def from_official(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Rename the official checkpoint's weights; its fixed wavelength buffers are dropped (they are recomputed).
+
+    ``*_self_attention.layer.{q,k,v,out}_proj`` become ``row`` or ``column`` ``.{q,k,v,out}``; ``cross_attention.layer``
+    becomes ``cross``; ``feed_forward_layer.layer.fc1`` becomes ``fc1``; ``global_final`` and ``local_final`` become
+    ``pmd`` and ``rmd``.
+    """
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key.endswith(("sin_term", "cos_term")):
+            continue
+        tensor = torch.from_numpy(np.ascontiguousarray(value))
+        if key.startswith("msa_decoder.layers."):
+            _, _, number, rest = key.split(".", 3)
+            old, new = next((o, n) for o, n in _LAYER_KEYS if rest.startswith(o))
+            name = f"layers.{number}.{new}{rest[len(old) :]}"
+            if new in ("row.", "column."):
+                name = name.replace("_proj.", ".")
+        else:
+            old, new = next((o, n) for o, n in _KEYS if key.startswith(o))
+            name = new + key[len(old) :]
+            if name in ("encoder.zero_peak", "encoder.mass_peak"):
+                tensor = tensor.reshape(1)
+        out[name] = tensor
+    return out
+
+
+def load_weights(model: AxialModel, state: Mapping[str, Tensor]) -> None:
+    """Load renamed weights; every parameter must be there.
+
+    Raises
+    ------
+    ValueError
+        When weights are missing or left over.
+    """
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    missing = [k for k in missing if not k.endswith(("sin_term", "cos_term"))]
+    if missing or unexpected:
+        raise ValueError(f"weights do not fit: missing {missing[:3]}, unexpected {list(unexpected)[:3]}")
+
+
+def save_model(path: Any, model: AxialModel, extra: Mapping[str, str] | None = None) -> None:
+    """Write safetensors with the architecture in the metadata; fixed buffers are left out."""
+    import json
+
+    from safetensors.torch import save_file
+
+    state = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if not k.endswith(("sin_term", "cos_term"))}
+    save_file(state, str(path), {"params": json.dumps(asdict(model.params)), **(extra or {})})
+
+
+def load_model(path: Any) -> tuple[AxialModel, dict[str, str]]:
+    """Read a file of `save_model`: the model in evaluation mode, and the metadata."""
+    import json
+
+    from safetensors import SafetensorError, safe_open
+
+    from rerank_core.errors import InputError
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            meta = dict(file.metadata() or {})
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a dict
+        params = AxialParams(**json.loads(meta["params"]))
+        model = AxialModel(params)
+        load_weights(model, {k: v.float() for k, v in state.items()})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"is no axial checkpoint of this program: {error}", path) from error
+    return model.eval(), meta
+
+
+def deviations(query: Sequence[str], truth: Sequence[str]) -> tuple[float, np.ndarray]:
+    """Labels of one candidate: PMD, and RMD a token."""
+    from rerank_peptide.matching import pmd, rmd
+
+    q = np.array([token_mass(t) for t in query])
+    t = np.array([token_mass(t) for t in truth])
+    return pmd(q, t), rmd(q, t)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,119 @@
+"""The axial network as a reranker: predicted PMD ranks, predicted RMD says which residues are doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rerank_core.calibration import Isotonic
+from rerank_core.errors import ModelNotFound
+from rerank_core.reranker import digest
+from rerank_core.types import FloatArray, Ranking
+from rerank_peptide.data import PeptideRequest
+
+
+def pick_device(name: str) -> str:
+    """Return ``cuda`` where there is one and ``auto`` is asked, else the name."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+class AxialRanker:
+    """RankNovo's rule: the candidate with the lowest predicted PMD comes first.
+
+    Parameters
+    ----------
+    model
+        A safetensors file of ``rerank-peptide fit`` or its folder; None takes the packaged one.
+
+    Attributes
+    ----------
+    residue_deviation
+        (request id, candidate id) -> predicted RMD a token, of the last calls.
+    """
+
+    name = "axial"
+
+    def __init__(self, model: str | None = None, batch_size: int = 32, device: str = "auto") -> None:
+        from rerank_peptide.axial import load_model
+
+        path = Path(model) if model else None
+        if path is not None and path.is_dir():
+            path = path / "axial.safetensors"
+        if path is not None and not path.is_file():
+            raise ModelNotFound(f"no axial checkpoint at {path}; make one with rerank-peptide fit")
+        if path is None:
+            with resources.as_file(resources.files("rerank_peptide") / "weights" / "axial.safetensors") as packaged:
+                if not packaged.is_file():
+                    raise ModelNotFound("the package's axial checkpoint is missing; reinstall rerank-peptide")
+                self.model, self.meta = load_model(packaged)
+        else:
+            self.model, self.meta = load_model(path)
+        self.device = pick_device(device)
+        self.model.to(self.device)
+        self.batch_size = batch_size
+        self.residue_deviation: dict[tuple[str, str], tuple[float, ...]] = {}
+        self.calibration = self._calibration()
+
+    def _calibration(self) -> Isotonic | None:
+        import json
+
+        if "calibration" not in self.meta:
+            return None
+        value = json.loads(self.meta["calibration"])
+        return Isotonic(tuple(value["knots"]), tuple(value["values"]))
+
+    def scores(self, requests: Sequence[PeptideRequest]) -> list[FloatArray]:
+        """Return minus the predicted PMD of every candidate, one array a request."""
+        import torch
+
+        from rerank_peptide.axial import collate, preprocess, tokenise
+
+        out: list[FloatArray] = [np.empty(0) for _ in requests]
+        # Lists of similar shape share a batch; padding is the cost.
+        order = sorted(
+            (i for i, r in enumerate(requests) if r.candidates),
+            key=lambda i: (len(requests[i].candidates), max(len(c.content) for c in requests[i].candidates)),
+        )
+        limit = self.model.params.max_peaks
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            chosen = [requests[i] for i in part]
+            batch = collate(
+                [preprocess(r.query, limit) for r in chosen],
+                [r.query.mass for r in chosen],
+                [r.query.charge for r in chosen],
+                [tokenise([c.content for c in r.candidates]) for r in chosen],
+            )
+            with torch.inference_mode():
+                said = self.model(*(x.to(self.device) for x in batch))
+            pmd, rmd = said.pmd.float().cpu().numpy(), said.rmd.float().cpu().numpy()
+            for row, i in enumerate(part):
+                request = requests[i]
+                out[i] = -pmd[row, : len(request.candidates)].astype(np.float64)
+                for k, c in enumerate(request.candidates):
+                    values = rmd[row, k, 1 : len(c.content) + 1]
+                    self.residue_deviation[request.id, c.id] = tuple(float(v) for v in values)
+        return out
+
+    def rerank(self, requests: Sequence[PeptideRequest]) -> list[Ranking]:
+        """Predict and sort."""
+        return [Ranking.from_scores(r, s) for r, s in zip(requests, self.scores(requests), strict=True)]
+
+    def probabilities(self, scores: FloatArray) -> FloatArray | None:
+        """Return calibrated probabilities of one request's scores, or None without calibration."""
+        from rerank_peptide.rerank import confidence
+
+        if self.calibration is None or not scores.size:
+            return None
+        return self.calibration.predict(confidence(scores))
+
+    def fingerprint(self) -> str:
+        """Return the digest of the weights."""
+        state: dict[str, Any] = {k: v.cpu().numpy() for k, v in self.model.state_dict().items()}
+        return digest("axial", self.model.params, state)

@@ -1,0 +1,1 @@
+"""First-stage engines: where candidates come from when no result file is at hand."""

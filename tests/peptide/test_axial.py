@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rerank_core.errors import InputError
+from rerank_peptide.axial import (
+    PAD,
+    AxialModel,
+    AxialParams,
+    collate,
+    from_official,
+    load_model,
+    load_weights,
+    save_model,
+    tokenise,
+)
+from rerank_peptide.masses import parse_peptide
+
+SMALL = AxialParams(32, 4, 64, 2, 2, 0.0)
+
+
+@pytest.fixture(scope="module")
+def model() -> AxialModel:
+    torch.manual_seed(0)
+    return AxialModel(SMALL).eval()
+
+
+def _batch(lists: list[list[str]]) -> tuple[torch.Tensor, ...]:
+    rng = np.random.default_rng(1)
+    peaks = [np.sort(rng.uniform(100, 900, (n, 2)), axis=0).astype(np.float32) for n in (20, 35, 28)[: len(lists)]]
+    for p in peaks:
+        p[:, 1] /= np.linalg.norm(p[:, 1])
+    tokens = [tokenise([parse_peptide(x) for x in row]) for row in lists]
+    return collate(peaks, [700.3 + i for i in range(len(lists))], [2, 3, 2][: len(lists)], tokens)
+
+
+@pytest.mark.shared_data
+def test_parity_with_the_official_code(shared_data: Callable[[str], Path]) -> None:
+    z = np.load(shared_data("peptide/oracle/axial_decoder_small.npz"))
+    net = AxialModel(AxialParams(32, 4, 64, 2, 2, 0.0, parity=True)).eval()
+    load_weights(net, from_official({k[2:]: z[k] for k in z if k.startswith("w/")}))
+    precursors = torch.tensor(z["in/precursors"])
+    with torch.no_grad():
+        said = net(
+            torch.tensor(z["in/spectra"]), precursors[:, 0], precursors[:, 1].long(), torch.tensor(z["in/tokens"])
+        )
+    for name, value in (
+        ("memory", said.memory), ("embedding", said.embedding), ("global_pmd", said.pmd), ("local_rmd", said.rmd),
+    ):  # fmt: skip
+        worst = float(np.abs(z[f"out/{name}"] - value.numpy()).max())
+        print(f"{name}: worst difference {worst:.1e}")
+        assert worst <= 1e-5
+    assert (z["out/memory_mask"] == said.memory_padding.numpy()).all()
+
+
+def test_candidates_are_a_set(model: AxialModel) -> None:
+    spectra, mass, charge, tokens = _batch([["PEPTIDEK", "PEPTLDKE", "EPPTIDEK", "PETPIDEK"]])
+    order = torch.tensor([2, 0, 3, 1])
+    with torch.no_grad():
+        a, b = model(spectra, mass, charge, tokens), model(spectra, mass, charge, tokens[:, order])
+    assert torch.allclose(a.pmd[:, order], b.pmd, atol=1e-5)
+    assert torch.allclose(a.rmd[:, order], b.rmd, atol=1e-5)
+
+
+def test_a_list_is_judged_the_same_whatever_it_is_batched_with(model: AxialModel) -> None:
+    lists = [["PEPTIDEK", "PEPK"], ["AAAAAAAAGGGGWWK", "GASPVTLNDQKEMHFRYWK", "AAK"], ["MK", "KM", "GGK", "NK"]]
+    spectra, mass, charge, tokens = _batch(lists)
+    with torch.no_grad():
+        together = model(spectra, mass, charge, tokens)
+        for i, row in enumerate(lists):
+            width = max(len(x) for x in row) + 1
+            real = int((spectra[i].sum(1) != 0).sum())
+            alone = model(spectra[i : i + 1, :real], mass[i : i + 1], charge[i : i + 1], tokens[i : i + 1, : len(row), :width])
+            assert torch.allclose(alone.pmd[0], together.pmd[i, : len(row)], atol=1e-5)
+            assert torch.allclose(alone.rmd[0], together.rmd[i, : len(row), :width], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"columns": False}, {"cross": False}])
+def test_switched_off_parts_are_really_off(change: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    net = AxialModel(AxialParams(32, 4, 64, 2, 2, 0.0, **change)).eval()
+    spectra, mass, charge, tokens = _batch([["PEPTIDEK", "PEPTLDKE"]])
+    with torch.no_grad():
+        a = net(spectra, mass, charge, tokens)
+        if "cross" in change:
+            b = net(spectra * 1.5, mass, charge, tokens)
+            assert torch.equal(a.pmd, b.pmd)
+        else:
+            row_only = all(not layer.columns for layer in net.layers)
+            assert row_only and torch.isfinite(a.pmd).all()
+
+
+def test_one_candidate_and_padding_are_finite(model: AxialModel) -> None:
+    spectra, mass, charge, tokens = _batch([["PEPTIDEK"], ["AK", "GGGGGGGGGGGGK"]])
+    assert (tokens == PAD).any()
+    with torch.no_grad():
+        assert torch.isfinite(model(spectra, mass, charge, tokens).pmd).all()
+
+
+def test_checkpoints_round_trip_and_bad_ones_are_named(model: AxialModel, tmp_path: Path) -> None:
+    save_model(tmp_path / "m.safetensors", model, {"note": "x"})
+    again, meta = load_model(tmp_path / "m.safetensors")
+    batch = _batch([["PEPTIDEK", "PEPTLDKE"]])
+    with torch.no_grad():
+        assert torch.equal(again(*batch).pmd, model(*batch).pmd)
+    assert meta["note"] == "x"
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="no axial checkpoint"):
+        load_model(tmp_path / "bad.safetensors")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerank_core.types import Candidate, Dataset, Request
+from rerank_peptide.domain import domain
+from rerank_peptide.masses import parse_peptide, to_proforma
+from rerank_peptide.measures import judge, precision_coverage_auc, spectrum_rows
+from rerank_peptide.mztab import Prediction
+from rerank_peptide.rerank import confidence
+
+METHODS = [m for m in domain.methods if m not in ("default",)]
+
+
+def request(small: Dataset[Any, Any], *peptides: str) -> Request[Any, Any]:
+    tokens = [parse_peptide(p) for p in peptides]
+    return Request("x", small.requests[0].query, tuple(Candidate(to_proforma(t), t, -float(i)) for i, t in enumerate(tokens)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_lists_of_none_one_and_twins(small: Dataset[Any, Any], name: str) -> None:
+    empty, one = request(small), request(small, "PEPTIDEK")
+    odd = request(small, "AK", "S[UNIMOD:21]K", "[+42.011]-AAAAAAK", "G" * 60 + "K")
+    rankings = domain.method(name).rerank([empty, one, odd])
+    assert [len(r.items) for r in rankings] == [0, 1, 4]
+    assert all(np.isfinite(x.score) for r in rankings for x in r.items if x.score is not None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_order_of_candidates_and_batch_do_not_matter(small: Dataset[Any, Any], name: str) -> None:
+    reranker = domain.method(name)
+    some = [r for r in small.requests if len(r.candidates) > 3][:4]
+    together = reranker.rerank(some)
+    for r, ranking in zip(some, together, strict=True):
+        alone = reranker.rerank([r])[0]
+        a, b = ({x.id: x.score for x in k.items} for k in (ranking, alone))
+        assert a == pytest.approx(b, abs=1e-4)
+        turned = replace(r, candidates=tuple(reversed(r.candidates)))
+        c = {x.id: x.score for x in reranker.rerank([turned])[0].items}
+        assert a == pytest.approx(c, abs=1e-4)
+
+
+def test_the_learned_methods_see_no_label_and_beat_the_first_stage(small: Dataset[Any, Any]) -> None:
+    first = np.mean([small.gold[r.id][r.candidates[0].id] for r in small.requests if r.candidates])
+    ranked = domain.method("default").rerank(small.requests)
+    top = np.mean([small.gold[r.id][r.items[0].id] for r in ranked if r.items])
+    assert top >= first
+
+
+def test_engine_names_do_not_change_the_scores(small: Dataset[Any, Any]) -> None:
+    reranker = domain.method("features")
+    r = small.requests[0]
+    renamed = replace(r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates)))
+    assert [x.score for x in reranker.rerank([r])[0].items] == [x.score for x in reranker.rerank([renamed])[0].items]
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=20))
+def test_confidence_keeps_the_winner(scores: list[float]) -> None:
+    s = np.array(scores)
+    c = confidence(s)
+    assert c.shape == s.shape and np.isfinite(c).all()
+    assert c[int(np.argmax(s))] == pytest.approx(c.max())
+
+
+def predictions(*texts: str) -> list[Prediction]:
+    return [Prediction(parse_peptide(t), i, i, -float(i), 1 / i) for i, t in enumerate(texts, 1)]
+
+
+def test_measures_on_a_case_done_by_hand() -> None:
+    truth = {"0": parse_peptide("PEPTIDEK"), "1": parse_peptide("M[+15.995]AAK"), "2": parse_peptide("GGGGK")}
+    found = {"0": predictions("PEPTLDEK"), "1": predictions("FAAK", "M[+15.995]AAK")}
+    got = {r.measure: r.value for r in judge(truth, found, system="s", n_boot=10)}
+    assert got["peptide_recall"] == pytest.approx(2 / 3)  # F and oxidised M match within 0.1 Da
+    assert got["peptide_precision"] == 1
+    assert got["peptide_recall_ppm"] == pytest.approx(1 / 3)
+    assert got["aa_precision"] == 1 and got["aa_recall"] == pytest.approx(12 / 17)
+    assert got["exact_recall"] == pytest.approx(1 / 3)
+    assert got["ptm_recall"] == 0 and got["auc"] == pytest.approx(2 / 3)
+    assert got["oracle@20"] == pytest.approx(2 / 3)
+
+
+def test_spectra_without_prediction_count_as_misses() -> None:
+    rows = spectrum_rows(parse_peptide("PEPTIDEK"), [])
+    assert rows["peptide_recall"] == (0.0,) and rows["aa_recall"] == (0.0, 8.0) and rows["peptide_precision"] == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
+def test_auc_lies_between_zero_and_coverage_and_ignores_order(rows: list[tuple[bool, float]]) -> None:
+    table = np.array([[float(m), s, 1.0] for m, s in rows])
+    value = precision_coverage_auc(table)
+    assert 0 <= value <= 1 + 1e-9
+    assert value == pytest.approx(precision_coverage_auc(table[::-1]))
