@@ -87,6 +87,8 @@ class Index:
     def paths(self, ids: Iterable[int]) -> list[str]:
         """Return the paths of rows."""
         with _connect(self.folder) as db:
+            if _meta(db)["generation"] != self.config["generation"]:
+                raise InputError("was rewritten since it was opened; open it again", self.folder)
             return [_path_of(db, int(i), self.folder) for i in ids]
 
     def items(self) -> Iterator[tuple[int, str]]:
@@ -101,7 +103,10 @@ class Index:
         """
         if queries.shape[1] != self.dims:
             raise InputError(f"queries have {queries.shape[1]} dimensions, the index {self.dims}", self.folder)
-        descriptor = os.open(vectors_file(self.folder, self.config), os.O_RDONLY)
+        try:
+            descriptor = os.open(vectors_file(self.folder, self.config), os.O_RDONLY)
+        except FileNotFoundError:  # compacted by a writer meanwhile; the map still holds the old rows
+            return search(queries, self.vectors, min(k, len(self)), alive=self.alive, threads=threads)
         width = self.dims * F16.itemsize
 
         def read(start: int, stop: int) -> Matrix:
@@ -125,7 +130,8 @@ def _connect(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"is no index (no {MANIFEST} in it); make one with: rerank-image index FOLDER -o INDEX", folder)
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw" if os.access(path, os.W_OK) else f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+    mode = "rw" if os.access(path, os.W_OK) and os.access(folder, os.W_OK) else "ro"
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10)
     try:
         yield db
     except sqlite3.DatabaseError as error:
@@ -355,6 +361,7 @@ def add_pictures(
     touched: list[Item] = []
     for path in files:
         try:
+            str(path).encode("utf-8")  # the manifest holds text
             status = path.stat()
             old = known.get(str(path))
             if old and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):

@@ -36,9 +36,24 @@ class ExpansionParams:
 
 @dataclass(frozen=True)
 class FuseParams:
-    """Parameters of the fusion: the methods whose z-scores are added, with their defaults."""
+    """Parameters of the fusion.
+
+    Parameters
+    ----------
+    methods
+        Methods, with their defaults, whose z-scores are added.
+    dims
+        PCA whitenings under which each of them runs: numbers of dimensions, 0 for none.
+    """
 
     methods: tuple[str, ...] = ("k-reciprocal", "gnn")
+    dims: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.dims:
+            raise UsageError("fuse needs at least one method and one entry of dims")
+        if "fuse" in self.methods:
+            raise UsageError("fuse cannot hold itself")
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,17 @@ class ArrayMethod:
 
 
 def _fused(queries: Matrix, db: Matrix, p: FuseParams) -> Matrix:
-    return zsum([score_all(name, queries, db, {}) for name in p.methods])
+    parts = []
+    for dims in p.dims:
+        q, x = (queries, db) if not dims else whitened(queries, db, dims)
+        parts += [score_all(name, q, x, {}) for name in p.methods]
+    return zsum(parts)
+
+
+def whitened(queries: Matrix, db: Matrix, dims: int, power: float = 0.5) -> tuple[Matrix, Matrix]:
+    """Learn a PCA whitening on the database and apply it to both."""
+    whitening = fit_whitening(db, dims, power)
+    return whitening.apply(queries), whitening.apply(db)
 
 
 def zsum(scores: list[Matrix]) -> Matrix:
@@ -242,8 +267,7 @@ def rank(
     chosen = method(name)
     params = chosen.configure(rest)
     if dims:
-        whitening = fit_whitening(x, dims, power)
-        q, x = whitening.apply(q), whitening.apply(x)
+        q, x = whitened(q, x, dims, power)
     if chosen.run is not None and chosen.scope == "graph":
         scores = chosen.run(q, x, params)
         ids = order(scores)[:, :length]
