@@ -122,6 +122,10 @@ class Extractor:
 
     def describe(self, pictures: Sequence[Image.Image]) -> Matrix:
         """Return unit descriptors, shape (n, d). Each picture is computed by itself: its bytes depend on nothing else."""
+        import torch
+
+        # one thread a picture: bytes do not depend on the number of threads, and callers run pictures side by side
+        torch.set_num_threads(1)
         rows = []
         for picture in pictures:
             scales = self.pooled(self.tensor(picture)[None])

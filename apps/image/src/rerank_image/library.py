@@ -87,9 +87,6 @@ def describe_files(
     extractor: Extractor, paths: Sequence[Path], threads: int = 1
 ) -> tuple[Matrix, list[tuple[int, str]]]:
     """Describe files in parallel, one thread each, so that the number of threads changes no bit of a descriptor."""
-    import torch
-
-    torch.set_num_threads(1)
 
     def one(path: Path) -> Matrix | str:
         try:
@@ -161,9 +158,6 @@ def describe_queries(
     for path, box in zip(pictures, boxes, strict=True):
         image = open_picture(path)
         images.append(image if box is None else crop(image, box, path))
-    import torch
-
-    torch.set_num_threads(1)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         return np.concatenate(list(pool.map(lambda image: extractor.describe([image]), images)))
 

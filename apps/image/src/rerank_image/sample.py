@@ -97,9 +97,11 @@ def _view(
     """Cut a region with a tilt, blur it by rescaling, change brightness, contrast and colour, maybe mirror it."""
     from PIL import Image, ImageEnhance, ImageOps
 
-    x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0]
-    turned = photo.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC, center=(x, y))
-    picture = turned.crop(tuple(round(v) for v in box)).resize((int(rng.integers(48, 97)),) * 2, Image.Resampling.BICUBIC)
+    side = box[2] - box[0]
+    around = tuple(round(v) for v in (box[0] - side / 4, box[1] - side / 4, box[2] + side / 4, box[3] + side / 4))
+    turned = photo.crop(around).rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC)
+    inner = tuple(round(v) for v in (side / 4, side / 4, side * 5 / 4, side * 5 / 4))
+    picture = turned.crop(inner).resize((int(rng.integers(48, 97)),) * 2, Image.Resampling.BICUBIC)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         picture = enhance(picture).enhance(float(rng.uniform(0.5, 1.5)))
     if rng.random() < 0.3:

@@ -46,11 +46,13 @@ def fit_whitening(x: Matrix, dims: int, power: float = 0.5) -> Whitening:
         raise UsageError("whitening needs dims >= 1 and power >= 0")
     mean = x.mean(axis=0)
     centred = (x - mean).astype(np.float64)
-    covariance = centred.T @ centred / len(x)
-    values, vectors = np.linalg.eigh(covariance)
-    k = min(dims, len(x) - 1, x.shape[1])
-    keep = np.argsort(-values)[: max(k, 1)]
+    n, d = x.shape
+    wide = n < d  # the smaller of the two Gram matrices has the same nonzero spectrum
+    values, vectors = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / n)
+    keep = np.argsort(-values)[: max(min(dims, n - 1, d), 1)]
     deviation = np.sqrt(np.maximum(values[keep], 1e-12))
     vectors = vectors[:, keep]
+    if wide:
+        vectors = centred.T @ vectors / (deviation * np.sqrt(n))
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(keep))])
     return Whitening(mean, (vectors / deviation**power).astype(np.float32))
