@@ -14,14 +14,14 @@ import heapq
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rerank_recommend.data import Catalogue
 
-_ROMAN = {"ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "x": "10"}
+ROMAN = {"ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "x": "10"}
 _TRAILING_ARTICLE = re.compile(r"^(.*\S)\s*,\s*(?:the|a|an)$")
 _APOSTROPHES = re.compile(r"['’‘`´]")
 _NO_WORD = re.compile(r"[^\w]+|_+")
@@ -45,7 +45,7 @@ def normal_form(title: str) -> str:
             words = words[len(article) :]
             break
     first, *rest = words.split() or [""]
-    return " ".join([first, *(_ROMAN.get(w, w) for w in rest)]) or " ".join(text.split())
+    return " ".join([first, *(ROMAN.get(w, w) for w in rest)]) or " ".join(text.split())
 
 
 def numbers_in(normal: str) -> tuple[str, ...]:
@@ -110,6 +110,7 @@ class Grounder:
         self._forms = [f for f in by_form if len(f) > min_length]
         self._rank = {c: r for r, c in enumerate(np.argsort(-counts, kind="stable").tolist())}
         self._close: dict[str, tuple[str, float] | None] = {}
+        self._chosen: dict[tuple[int, int | None, str], Grounded] = {}
 
     def ground(self, texts: Iterable[str]) -> list[Grounded]:
         """Ground texts one by one; spellings that are not in the catalogue are compared in one pass."""
@@ -138,6 +139,9 @@ class Grounder:
         if len(columns) == 1 and year is None:
             return Grounded(raw, columns[0], score, reason)
         spelling = _YEAR.sub(" ", raw).strip().casefold()
+        memo = (columns[0], year, spelling)
+        if memo in self._chosen:
+            return replace(self._chosen[memo], raw=raw, score=score, reason=reason + self._chosen[memo].reason)
 
         def distance(column: int) -> tuple[int, bool]:
             own = self._years[column]
@@ -150,12 +154,11 @@ class Grounder:
             return near, self.catalogue.items[column].title.casefold() != spelling
 
         best, *others = heapq.nsmallest(MAX_NAMESAKES + 1, columns, key=distance)
+        suffix = ""
         if year is not None and (own := self._years[best]) is not None:
-            agrees = abs(own - year) <= self.year_slack
-            return Grounded(
-                raw, best, score, reason + ("+year" if agrees else "-year"), () if agrees else tuple(others)
-            )
-        return Grounded(raw, best, score, reason, tuple(others))
+            suffix = "+year" if abs(own - year) <= self.year_slack else "-year"
+        self._chosen[memo] = Grounded(raw, best, score, suffix, () if suffix == "+year" else tuple(others))
+        return self._choose(raw, columns, year, score, reason)
 
     def _compare(self, forms: Sequence[str]) -> None:
         """Find the closest title of each form; remember -score where only the numbers forbid it."""
