@@ -126,9 +126,7 @@ def reciprocal(expert: Sequence[int], k: float = 60.0) -> dict[int, float]:
     return {i: 1.0 / (k + r) for r, i in enumerate(expert, 1)}
 
 
-def fuse(
-    llm: Sequence[int], expert: Sequence[int], trust: float = 1.0, params: CareParams | None = None
-) -> list[int]:
+def fuse(llm: Sequence[int], expert: Sequence[int], trust: float = 1.0, params: CareParams | None = None) -> list[int]:
     """Fuse by weighted reciprocal ranks; the head of a reliable model's list keeps its place.
 
     With ``trust`` 0 the result is the expert's list with the model's other items behind it.

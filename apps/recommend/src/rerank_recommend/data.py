@@ -268,3 +268,18 @@ def gold_columns(catalogue: Catalogue, gold: Sequence[Reference]) -> list[int]:
     """Return the item columns of a turn's gold (ids or names); gold outside the catalogue is passed over."""
     columns = [int(catalogue.item_of[r]) for r in entity_rows(catalogue, gold)]
     return [c for c in dict.fromkeys(columns) if c >= 0]
+
+
+def read_graph(path: str | Path, catalogue: Catalogue) -> NDArray[np.int64]:
+    """Read knowledge-graph triples (JSON lines with ``h``, ``r``, ``t``) as pairs of entity rows, shape (n_edges, 2).
+
+    Edges to entities that the catalogue lacks are left out.
+    """
+    edges = []
+    for line, row in read_jsonl(path):
+        if "h" not in row or "t" not in row:
+            raise InputError('an edge needs "h" and "t"', path, line)
+        head, tail = catalogue.row_of.get(str(row["h"])), catalogue.row_of.get(str(row["t"]))
+        if head is not None and tail is not None:
+            edges.append((head, tail))
+    return np.array(sorted(set(edges)), dtype=np.int64).reshape(-1, 2)

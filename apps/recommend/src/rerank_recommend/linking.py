@@ -26,43 +26,48 @@ from rerank_recommend.grounding import ROMAN, normal_form
 MAX_WORDS = 12
 _TOKEN = re.compile(r"&|\w+(?:['’`]\w+)*")
 _YEAR_BEHIND = re.compile(r"[\"'”’]?\s*[(\[]\s*((?:18|19|20)\d\d)\s*[)\]]|[\"'”’]?,?\s+((?:19|20)\d\d)\b")
-_QUOTES = "\"“”‘«»*_"
+_QUOTES = '"“”‘«»*_'
 _SENTENCE_END = ".!?:;\n…"
-_CUES = frozenset(
-    "saw watch watched watching seen loved love like liked enjoy enjoyed called recommend titled named movie film "
-    "films movies show see suggest about".split()
-)
-GENRES = frozenset(
-    "action adventure animation animated anime biography biopic comedy comedies crime documentary documentaries drama "
-    "dramas fantasy horror musical musicals mystery noir romance romantic satire scifi slasher superhero suspense "
-    "thriller thrillers western westerns".split()
-)
+_CUE_WORDS = """
+saw watch watched watching seen loved love like liked enjoy enjoyed called recommend titled named movie film
+films movies show see suggest about
+"""
+_GENRE_WORDS = """
+action adventure animation animated anime biography biopic comedy comedies crime documentary documentaries
+drama dramas fantasy horror musical musicals mystery noir romance romantic satire scifi slasher superhero
+suspense thriller thrillers western westerns
+"""
 # Frequent English words that are also names in film catalogues.
-COMMON = frozenset(
-    "a about above actor actress after again age all alone alive also always am america american an and animals another "
-    "any anything are arrival art as at away baby back bad be beach beautiful beauty because been before best better "
-    "between big bird birds black blue bad book boss both box boy boys bring brother brothers but by call can car cars "
-    "cast cat chance change chicago child children christmas city close cold color come coming contact cool could crash "
-    "crazy date day days dead death did different director do dog dogs dream dreams drive duck dune during each east "
-    "easy election end english enough even ever every everything evil exam family fan far fast father fear few film "
-    "find fire first five fly for four free freedom friday friend friends from frozen fun funny fury future game games "
-    "gene get ghost gift girl girls give glass go god going gold gone good grace gravity great green had halloween hand "
-    "happiness happy hard has have he head heat heaven hell hello help her here hero heroes hey him his history hit "
-    "holiday holidays home honey hook hope horror hot hour house how human i ice idea if in inside into is island it "
-    "jaws job joy judge juice just kid kids kill kind king kiss know lady last late laugh law lead less let life light "
-    "like line little live long look lost lot love lucky lucy mad made magic make man many marriage mars matter may me "
-    "memory men milk mind miss mom moon more morning most mother mouse movie movies mr much music must my name need "
-    "never new news next nice night no nobody not nothing now of off office old on once one only open or orphan other "
-    "our out over parents part party passengers past paul people perfect pi play please pretty queen rain ray read real "
-    "rebel red ride right ring river road rock room run safe said same saw school score sea see seven she shine ship "
-    "show shrek sign signs silence sing sister six sky sleep small snow so some someone something soldier son soon soul "
-    "space speed spirit split spy star stars start stay still stop story strange street student sugar summer super sure "
-    "taken takers talk team ted tell ten than thanks that the their them then there they thing things think this three "
-    "time to today together tomorrow too top touch toy traffic train trip trouble true trust truth try twins two "
-    "unbreakable under unknown up us very wall wanted war was watch water way we weekend well were west what when where "
-    "white who whole why wife wild will wind wish with witness woman women wonder word words work world would yeah year "
-    "years yes yesterday yet you young your zero awesome loved they super anything romance justice maybe okay oh haha lol hmm wow action comedy drama crime fantasy romance thriller western".split()
-)
+_COMMON_WORDS = """
+a about above actor actress after again age all alone alive also always am america american an and animals
+another any anything are arrival art as at away baby back bad be beach beautiful beauty because been before
+best better between big bird birds black blue book boss both box boy boys bring brother brothers but by call
+can car cars cast cat chance change chicago child children christmas city close cold color come coming contact
+cool could crash crazy date day days dead death did different director do dog dogs dream dreams drive duck
+dune during each east easy election end english enough even ever every everything evil exam family fan far
+fast father fear few film find fire first five fly for four free freedom friday friend friends from frozen fun
+funny fury future game games gene get ghost gift girl girls give glass go god going gold gone good grace
+gravity great green had halloween hand happiness happy hard has have he head heat heaven hell hello help her
+here hero heroes hey him his history hit holiday holidays home honey hook hope horror hot hour house how human
+i ice idea if in inside into is island it jaws job joy judge juice just kid kids kill kind king kiss know lady
+last late laugh law lead less let life light like line little live long look lost lot love lucky lucy mad made
+magic make man many marriage mars matter may me memory men milk mind miss mom moon more morning most mother
+mouse movie movies mr much music must my name need never new news next nice night no nobody not nothing now of
+off office old on once one only open or orphan other our out over parents part party passengers past paul
+people perfect pi play please pretty queen rain ray read real rebel red ride right ring river road rock room
+run safe said same saw school score sea see seven she shine ship show shrek sign signs silence sing sister six
+sky sleep small snow so some someone something soldier son soon soul space speed spirit split spy star stars
+start stay still stop story strange street student sugar summer super sure taken takers talk team ted tell ten
+than thanks that the their them then there they thing things think this three time to today together tomorrow
+too top touch toy traffic train trip trouble true trust truth try twins two unbreakable under unknown up us
+very wall wanted war was watch water way we weekend well were west what when where white who whole why wife
+wild will wind wish with witness woman women wonder word words work world would yeah year years yes yesterday
+yet you young your zero awesome loved romance justice maybe okay oh haha lol hmm wow action comedy drama crime
+fantasy thriller western
+"""
+_CUES = frozenset(_CUE_WORDS.split())
+GENRES = frozenset(_GENRE_WORDS.split())
+COMMON = frozenset(_COMMON_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +156,7 @@ class Linker:
                 best = link, n
         return best
 
-    def _accept(
-        self, text: str, tokens: Sequence[_Token], at: int, n: int, key: str, lowercase: bool
-    ) -> Link | None:
+    def _accept(self, text: str, tokens: Sequence[_Token], at: int, n: int, key: str, lowercase: bool) -> Link | None:
         first, last = tokens[at], tokens[at + n - 1]
         if n == 1 and first.form in ("the", "a", "an"):
             return None
@@ -161,7 +164,7 @@ class Linker:
         year = int(year_behind.group(1) or year_behind.group(2)) if year_behind else None
         quoted = text[first.start - 1 : first.start] in _QUOTES and text[last.end : last.end + 1] in _QUOTES
         quoted = quoted and first.start > 0 and last.end < len(text)
-        single = self._words[key] == 1 or n == 1 and len(key) < 6
+        single = self._words[key] == 1 or (n == 1 and len(key) < 6)
         row = self._choose(key, year if year_behind and year_behind.group(1) else None)
         own_year = self.catalogue.years[row]
         reason, score = "exact" if n == self._words[key] else "spacing", 1.0
@@ -173,10 +176,9 @@ class Linker:
             if reason == "genre":
                 row = next(r for r in self._rows[key] if self.catalogue.item_of[r] < 0)
         start, end = first.start, last.end
-        if at and tokens[at - 1].form in ("the", "a", "an") and not text[tokens[at - 1].end : start].strip():
-            if normal_form(self.catalogue.names[row]) != self.catalogue.names[row].casefold() and self.catalogue.names[
-                row
-            ].casefold().startswith(tokens[at - 1].form + " "):
+        if at and text[tokens[at - 1].start : start].strip().casefold() in ("the", "a", "an"):
+            article = tokens[at - 1].form
+            if self.catalogue.names[row].casefold().startswith(f"{article} "):
                 start = tokens[at - 1].start
         if year_behind and year == own_year:
             end, reason = year_behind.end(), f"{reason}+year" if reason != "year" else reason

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ from rerank_recommend.experts import (
 from rerank_recommend.factors import ALS, BPR
 from rerank_recommend.grounding import Grounder
 from rerank_recommend.linking import Linker
+from rerank_recommend.readers import Interactions
 from rerank_recommend.texts import BM25, DenseItems, DenseTurns, TfidfTurns
 
 FORMAT = 1
+SERVE_BATCH = 16
 CLASSICAL = (
     "popularity",
     "co-occurrence",
@@ -49,7 +51,15 @@ CLASSICAL = (
     "tfidf-turns",
 )
 DENSE = ("dense-turns", "dense-items")
+DENSE_TURNS, DENSE_ITEMS = 2000, 5000
+INTERACTION_EXPERTS = ("als",)
 EXPERTS = (*CLASSICAL, "graph", *DENSE, "transformer")
+
+
+def default_experts(n_turns: int, n_items: int, graph: bool) -> tuple[str, ...]:
+    """Return the experts that suit a data set's size: those that encode only where that takes a minute or so."""
+    small = n_turns <= DENSE_TURNS and n_items <= DENSE_ITEMS
+    return (*CLASSICAL, *(("graph",) if graph else ()), *(DENSE if small else ()))
 
 
 def make_expert(name: str, *, encoder: CachedEncoder, seed: int = 0, threads: int = 1) -> Expert:
@@ -133,7 +143,7 @@ class Recommender:
         log = make_log(turns, gold, catalogue, Linker(catalogue, columns), graph)
         if not log.popularity.any():
             raise InputError("nothing to learn: no training turn recommends an item of the catalogue")
-        names = experts or ((*CLASSICAL, "graph", *DENSE) if graph is not None else (*CLASSICAL, *DENSE))
+        names = experts or default_experts(len(turns), catalogue.n_items, graph is not None)
         fresh = [make_expert(n, encoder=enc, seed=seed, threads=threads) for n in names]
         fitted = stack.fit_experts(fresh, log)
         ranker = None
@@ -141,6 +151,50 @@ class Recommender:
             gathered, positions = stack.out_of_fold(log, fresh, p, seed)
             ranker = stack.fit_ranker(gathered, [log.targets[i] for i in positions], p, seed, threads)
         return cls(catalogue, tuple(fitted), ranker, log.popularity, p, frozenset(log.dialogues), enc, seed)
+
+    @classmethod
+    def fit_interactions(
+        cls, data: Interactions, *, experts: Sequence[str] = INTERACTION_EXPERTS, seed: int = 0, threads: int = 1
+    ) -> Recommender:
+        """Fit on users by items; there are no conversations, so experts that read learn from titles only."""
+        n_users = data.user_items.shape[0]
+        known = [tuple(data.user_items.indices[a:b].tolist()) for a, b in pairwise(data.user_items.indptr.tolist())]
+        rows = data.catalogue.item_rows
+        contexts = tuple(Context(tuple(rows[list(k)].tolist()), "", k) for k in known)
+        dialogues = tuple(f"user {u}" for u in range(n_users))
+        log = Log(data.catalogue, contexts, tuple(known), dialogues)
+        enc = CachedEncoder()
+        fresh = [make_expert(n, encoder=enc, seed=seed, threads=threads) for n in experts]
+        fitted = tuple(e.fit_matrix(data.user_items) if isinstance(e, ALS) else e.fit(log) for e in fresh)
+        popularity = np.asarray(data.user_items.sum(axis=0), dtype=np.float64).ravel()
+        return cls(data.catalogue, fitted, None, popularity, stack.StackParams(), frozenset(), enc, seed)
+
+    def recommend_known(self, known: Sequence[Sequence[int]], n: int = 10) -> list[list[tuple[str, float]]]:
+        """Return n new items (id, score) for users who know these item columns, best first."""
+        rows = self.catalogue.item_rows
+        contexts = [Context(tuple(rows[list(k)].tolist()), "", tuple(dict.fromkeys(k))) for k in known]
+        if self.ranker is None and len(self.experts) == 1:
+            return self._best_new(contexts, n)
+        out = []
+        for context, r in zip(contexts, self.recommend(contexts, n + max(map(len, known), default=0)), strict=True):
+            gone = set(context.known)
+            pairs = zip(r.columns.tolist(), r.scores.tolist(), strict=True)
+            out.append([(self.catalogue.items[c].id, s) for c, s in pairs if c not in gone][:n])
+        return out
+
+    def _best_new(self, contexts: Sequence[Context], n: int) -> list[list[tuple[str, float]]]:
+        """Take the best items of the only expert, without ranks and features: the fast way of serving."""
+        out = []
+        for start in range(0, len(contexts), SERVE_BATCH):
+            part = contexts[start : start + SERVE_BATCH]
+            scores = self.experts[0].score(part)
+            for row, context in zip(scores, part, strict=True):
+                row[list(context.known)] = -np.inf
+                k = min(n, len(row) - len(context.known))
+                best = np.argpartition(-row, k - 1)[:k] if 0 < k < len(row) else np.arange(len(row))[: max(k, 0)]
+                best = best[np.lexsort((best, -row[best]))]
+                out.append([(self.catalogue.ids[int(self.catalogue.item_rows[c])], float(row[c])) for c in best])
+        return out
 
     @cached_property
     def linker(self) -> Linker:
@@ -265,9 +319,7 @@ class Recommender:
             raise InputError(f"is damaged: {error}", folder) from error
 
     @classmethod
-    def _read(
-        cls, folder: Path, config: Mapping[str, Any], threads: int, encoder: CachedEncoder | None
-    ) -> Recommender:
+    def _read(cls, folder: Path, config: Mapping[str, Any], threads: int, encoder: CachedEncoder | None) -> Recommender:
         import pyarrow.parquet as pq
         from safetensors import SafetensorError
         from safetensors.numpy import load_file

@@ -70,7 +70,9 @@ class Gathered:
         """Return the features as one table."""
         sizes = [len(c) for c in self.columns]
         values = np.concatenate(self.features) if self.features else np.empty((0, len(self.names)))
-        return FeatureTable(self.names, values, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64))
+        return FeatureTable(
+            self.names, values, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        )
 
 
 def ranks_within(scores: Scores, depth: int) -> NDArray[np.float32]:
@@ -189,7 +191,10 @@ def out_of_fold(log: Log, experts: Sequence[Expert], params: StackParams, seed: 
 def target_gains(gathered: Gathered, targets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
     """Return 1 for candidates that were recommended, else 0, in the table's order."""
     return np.concatenate(
-        [np.isin(c, np.array(t, dtype=np.int64)).astype(np.float64) for c, t in zip(gathered.columns, targets, strict=True)]
+        [
+            np.isin(c, np.array(t, dtype=np.int64)).astype(np.float64)
+            for c, t in zip(gathered.columns, targets, strict=True)
+        ]
     )
 
 
