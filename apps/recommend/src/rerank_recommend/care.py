@@ -33,6 +33,8 @@ class CareParams:
         How many of the model's first items keep their place where the model is reliable.
     doubt, trust
         Reliability (see `reliability`) is 0 up to the z-score ``doubt`` and 1 from ``trust``.
+    order
+        From this z-score on (see `order_matters`) the model's own order counts.
     """
 
     rerank_from: int = 20
@@ -42,6 +44,7 @@ class CareParams:
     head: int = 1
     doubt: float = 2.0
     trust: float = 4.0
+    order: float = 2.0
 
 
 def expand(llm: Sequence[int], expert: Sequence[int]) -> list[int]:
@@ -126,19 +129,61 @@ def reciprocal(expert: Sequence[int], k: float = 60.0) -> dict[int, float]:
     return {i: 1.0 / (k + r) for r, i in enumerate(expert, 1)}
 
 
-def fuse(llm: Sequence[int], expert: Sequence[int], trust: float = 1.0, params: CareParams | None = None) -> list[int]:
+def fuse(
+    llm: Sequence[int],
+    expert: Sequence[int],
+    trust: float = 1.0,
+    params: CareParams | None = None,
+    *,
+    known: Sequence[int] = (),
+    ordered: bool = True,
+) -> list[int]:
     """Fuse by weighted reciprocal ranks; the head of a reliable model's list keeps its place.
 
-    With ``trust`` 0 the result is the expert's list with the model's other items behind it.
+    Items mentioned before keep the places that the expert gives them: whether to come back to one is the expert's
+    call, which has learned how often that happens; the fusion orders the new ones around them. With ``trust`` 0 the
+    result is the expert's list with the model's other items behind it.
+
+    Parameters
+    ----------
+    known
+        Items mentioned before.
+    ordered
+        Whether the model's own order means something; where it does not, its items count alike and none is protected.
     """
     p = params or CareParams()
-    fused = reciprocal(expert, p.rrf)
-    for i, weight in reciprocal(llm, p.rrf).items():
-        fused[i] = fused.get(i, 0.0) + trust * p.llm_weight * weight
-    place = {i: r for r, i in enumerate([*expert, *llm])}
+    old = set(known).intersection(expert)
+    new_expert, new_llm = [i for i in expert if i not in old], [i for i in llm if i not in old]
+    fused = reciprocal(new_expert, p.rrf)
+    middle = 1.0 / (p.rrf + (len(new_llm) + 1) / 2)
+    for i, weight in reciprocal(new_llm, p.rrf).items():
+        fused[i] = fused.get(i, 0.0) + trust * p.llm_weight * (weight if ordered else middle)
+    place = {i: r for r, i in enumerate(dict.fromkeys([*new_expert, *new_llm]))}
     order = sorted(fused, key=lambda i: (-fused[i], place[i]))
-    head = list(llm[: p.head]) if trust >= 0.5 else []
-    return list(dict.fromkeys([*head, *order]))
+    head = new_llm[: p.head] if ordered and trust >= 0.5 else []
+    fresh = iter(dict.fromkeys([*head, *order]))
+    merged = [i if i in old else next(fresh) for i in expert]
+    return [*merged, *fresh]
+
+
+def order_matters(
+    lists: Sequence[Sequence[int]], experts: Sequence[Mapping[int, float]], dialogues: Sequence[str]
+) -> float:
+    """Return the z-score (by dialogue) of how much better the upper half of each list agrees with the expert.
+
+    About 0 where the model's order was lost; infinite where there are too few dialogues to tell.
+    """
+    gains: dict[str, list[float]] = {}
+    for items, expert, dialogue in zip(lists, experts, dialogues, strict=True):
+        half = len(items) // 2
+        if half:
+            weights = np.array([expert.get(i, 0.0) for i in items])
+            gains.setdefault(dialogue, []).append(float(weights[:half].mean() - weights[half:].mean()))
+    if len(gains) < MIN_DIALOGUES:
+        return float("inf")
+    means = np.array([np.mean(g) for g in gains.values()])
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    return float(means.mean() / error) if error > 0 else 0.0
 
 
 def popularity_bias(

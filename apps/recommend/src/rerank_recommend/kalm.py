@@ -219,7 +219,7 @@ def summarise(task: Task, name: str, lists: Sequence[Sequence[str]], seed: int =
             ("R", [s.recall for s in scores]),
             ("nDCG", [s.ndcg for s in scores]),
         ):
-            per_user = np.column_stack([np.bincount(owner, weights=values), count])
+            per_user = np.column_stack([np.bincount(owner, weights=values), count]).astype(np.float64)
             low, high = bootstrap(per_user, lambda r: float(r[:, 0].sum() / r[:, 1].sum()), seed=seed)
             row = Row(name, f"{measure}@{k}", float(np.mean(values)), len(values), low, high)
             rows.append({**row.as_dict(), "subset": "all"})

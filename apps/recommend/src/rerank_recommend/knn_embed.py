@@ -84,7 +84,7 @@ def mixtures(known: Sequence[Sequence[int]], items: Vectors, labels: NDArray[np.
             np.add.at(means[u], labels[list(columns)], items[list(columns)])
     count = np.maximum(weights, 1.0)[..., None]
     total = np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
-    return Mixtures(weights / total, means / count)
+    return Mixtures((weights / total).astype(np.float32), (means / count).astype(np.float32))
 
 
 def smooth(queries: Mixtures, pool: Mixtures, near: NDArray[np.int64], smoothing: float) -> Mixtures:

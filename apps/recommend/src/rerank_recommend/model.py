@@ -266,7 +266,8 @@ class Recommender:
         arrays: dict[str, NDArray[Any]] = {}
         experts = []
         for expert in self.experts:
-            values, plain = {}, {}
+            values: dict[str, NDArray[Any]] = {}
+            plain: dict[str, Any] = {}
             for key, value in expert.state().items():
                 if sp.issparse(value):
                     m = value.tocsr()

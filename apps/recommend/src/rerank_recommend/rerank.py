@@ -92,15 +92,21 @@ def run_strategy(
     contexts = model.contexts(turns)
     expert = list(recommended) if recommended is not None else model.recommend(contexts)
     grounded = ground_recorded(answers, model.grounder) if answers is not None and strategy != "experts" else {}
-    llm = [_in_catalogue(grounded.get(t.id, ())) for t in turns]
+    llm = [listed(grounded.get(t.id, ())) for t in turns]
     lists = [r.columns.tolist() for r in expert]
-    trust = None
+    trust, ordered = None, True
     if strategy == "fuse":
         weights = [care.reciprocal(x, p.rrf) for x in lists]
-        trust = care.reliability(llm, weights, [t.dialogue for t in turns], model.catalogue.n_items, p)
+        dialogues = [t.dialogue for t in turns]
+        fresh = [[i for i in x if i not in c.known] for x, c in zip(llm, contexts, strict=True)]
+        trust = care.reliability(fresh, weights, dialogues, model.catalogue.n_items, p)
+        ordered = care.order_matters(fresh, weights, dialogues) >= p.order
     requests, rankings = [], []
     for turn, context, r, own, theirs in zip(turns, contexts, expert, llm, lists, strict=True):
-        order = _order(strategy, own, theirs, trust.value if trust else 1.0, p)
+        if trust is not None:
+            order = care.fuse(own, theirs, trust.value, p, known=context.known, ordered=ordered)
+        else:
+            order = _order(strategy, own, theirs, p)
         pool = dict.fromkeys(own if strategy == "direct" else theirs)
         pool.update(dict.fromkeys(order))
         scores = dict(zip(theirs, r.scores.tolist(), strict=True))
@@ -118,11 +124,7 @@ def run_strategy(
     return Outcome(requests, rankings, contexts, grounded, trust)
 
 
-def _in_catalogue(grounded: Sequence[Grounded]) -> list[int]:
-    return listed(grounded)
-
-
-def _order(strategy: str, llm: Sequence[int], expert: Sequence[int], trust: float, p: CareParams) -> list[int]:
+def _order(strategy: str, llm: Sequence[int], expert: Sequence[int], p: CareParams) -> list[int]:
     if strategy == "experts":
         return list(expert)
     if strategy == "direct":
@@ -131,9 +133,7 @@ def _order(strategy: str, llm: Sequence[int], expert: Sequence[int], trust: floa
         return care.expand(llm, expert)
     if strategy == "rerank":
         return care.rerank(llm, expert, p.rerank_from)
-    if strategy == "select":
-        return care.rerank(llm, expert, p.select_from)
-    return care.fuse(llm, expert, trust, p)
+    return care.rerank(llm, expert, p.select_from)
 
 
 def ranking_rows(

@@ -51,7 +51,8 @@ def sample_turns() -> tuple[list[Turn], dict[str, tuple[Reference, ...]]]:
     by_title: dict[str, str] = {}
     for item in catalogue.items:
         by_title.setdefault(item.title, f"{item.title} ({item.year})")
-    turns, gold = [], {}
+    turns: list[Turn] = []
+    gold: dict[str, tuple[Reference, ...]] = {}
     for n, (talk, wanted) in enumerate(_lines("sample_dialogues.tsv"), 1):
         turns.append(Turn(str(n), f"d{n}", tuple(u.strip() for u in talk.split(" | "))))
         gold[str(n)] = tuple(by_title[w.strip()] for w in wanted.split(";"))

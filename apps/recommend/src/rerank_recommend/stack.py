@@ -111,7 +111,7 @@ def gather(
         part = contexts[start : start + CHUNK]
         scores = [e.score(part) for e in experts]
         ranks = [ranks_within(s, params.depth) for s in scores]
-        rrf = np.sum([1.0 / (params.rrf + r) for r in ranks], axis=0, dtype=np.float64)
+        rrf = np.asarray(np.sum([1.0 / (params.rrf + r) for r in ranks], axis=0), dtype=np.float64)
         spread = [(s.mean(axis=1), np.maximum(s.std(axis=1), 1e-9)) for s in scores]
         for i, context in enumerate(part):
             chosen = _candidates(rrf[i], context, popularity, n_candidates)
