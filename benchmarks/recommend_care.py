@@ -91,7 +91,8 @@ def main() -> None:
             worst = min(difference(fused, expert, "R", k, s).value for k in (1, 5, 10, 20, 50) for s in ("new", "all"))
             assert done.reliability is not None
             print(
-                f"    worst R difference to the experts {worst:+.3f}; z {done.reliability.z:.1f}, trust {done.reliability.value:.2f}"
+                f"    worst R difference to the experts {worst:+.3f}; "
+                f"z {done.reliability.z:.1f}, trust {done.reliability.value:.2f}"
             )
 
 

@@ -48,7 +48,7 @@ def fit(
     experts: Annotated[
         str | None, typer.Option(help="Experts or groups of them (classical, dense), with commas.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Dense encoder.")] = "all-minilm-l6-v2",
+    encoder: Annotated[str, typer.Option(help="Dense encoder.")] = "wordllama-l2-256",
     data_format: Annotated[str, typer.Option("--format", help="auto, turns, crslab, recbole or movielens.")] = "auto",
     seed: Seed = 0,
     threads: Threads = 0,

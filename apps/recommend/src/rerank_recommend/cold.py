@@ -26,7 +26,9 @@ def mf(user_items: NDArray[np.float32], near: Near, *, factors: int = 32, seed: 
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"):
-        model = BayesianPersonalizedRanking(factors=factors, iterations=100, random_state=seed, num_threads=1)
+        model = BayesianPersonalizedRanking(
+            factors=factors, learning_rate=0.05, iterations=100, random_state=seed, num_threads=1
+        )
         model.fit(sp.csr_matrix(user_items), show_progress=False)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
     return np.asarray(_mean_rows(users, near) @ items.T, dtype=np.float64)
@@ -46,6 +48,7 @@ def multvae(
     import torch
     from torch import nn
 
+    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     n = user_items.shape[1]
@@ -96,6 +99,7 @@ def clcrec(
     from torch import nn
     from torch.nn.functional import cross_entropy, normalize
 
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     n_users, n_items = user_items.shape

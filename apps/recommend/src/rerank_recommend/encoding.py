@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-ENCODER = "all-minilm-l6-v2"
+ENCODER = "wordllama-l2-256"
 MAX_TOKENS = 160
 MAX_CHARACTERS = 600
 
@@ -19,7 +19,7 @@ class CachedEncoder:
     Parameters
     ----------
     name
-        A bi-encoder's name as `rerank_lm.models` resolves it.
+        A bi-encoder (``all-minilm-l6-v2``) or a static one (``wordllama-l2-256``), as `rerank_lm.models` names them.
     encode
         Instead of loading one by name.
     """
@@ -45,7 +45,12 @@ class CachedEncoder:
 
 
 def load(name: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Load a bi-encoder of the language-model layer; of a long text the end counts, where the user speaks."""
+    """Load an encoder of the language-model layer; of a long text the end counts, where the user speaks."""
+    if name.startswith("wordllama"):
+        from rerank_lm.encoders import StaticEncoder
+
+        static = StaticEncoder.load(name)
+        return lambda texts: static.encode([t[-MAX_CHARACTERS:] for t in texts])
     from rerank_lm.encoders import BiEncoder
 
     encoder = BiEncoder.load(name, max_length=MAX_TOKENS)

@@ -19,6 +19,7 @@ from rerank_recommend.experts import Context, Log, Scores, State, indicator
 
 def _one_blas_thread() -> Any:
     """Give a context in which BLAS has one thread: implicit warns, and crawls, where OpenBLAS keeps its own."""
+    import implicit.cpu.als  # noqa: F401  (limits reach only the libraries that are loaded)
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, "blas")

@@ -57,7 +57,7 @@ EXPERTS = (*CLASSICAL, "graph", *DENSE, "transformer")
 
 
 def default_experts(n_turns: int, n_items: int, graph: bool) -> tuple[str, ...]:
-    """Return the experts that suit a data set's size: those that encode only where that takes a minute or so."""
+    """Return the experts that suit a data set's size: those that encode only where that is quick with any encoder."""
     small = n_turns <= DENSE_TURNS and n_items <= DENSE_ITEMS
     return (*CLASSICAL, *(("graph",) if graph else ()), *(DENSE if small else ()))
 
