@@ -109,7 +109,7 @@ def clcrec(
     optimizer = torch.optim.Adam([*users.parameters(), *items.parameters(), *encoder.parameters()], lr=3e-3)
     pairs = torch.from_numpy(np.argwhere(user_items > 0))
     for _ in range(epochs):
-        for batch in torch.randperm(len(pairs), generator=generator).split(512):
+        for batch in torch.randperm(len(pairs), generator=generator).split(64):
             u, i = pairs[batch].T
             other = torch.randint(n_items, (len(u), negatives), generator=generator)
             columns = torch.cat([i[:, None], other], dim=1)

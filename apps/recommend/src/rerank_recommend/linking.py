@@ -66,6 +66,7 @@ yet you young your zero awesome loved romance justice maybe okay oh haha lol hmm
 fantasy thriller western
 """
 _CUES = frozenset(_CUE_WORDS.split())
+ARTICLES = frozenset(("the", "a", "an"))
 GENRES = frozenset(_GENRE_WORDS.split())
 COMMON = frozenset(_COMMON_WORDS.split())
 
@@ -158,7 +159,7 @@ class Linker:
 
     def _accept(self, text: str, tokens: Sequence[_Token], at: int, n: int, key: str, lowercase: bool) -> Link | None:
         first, last = tokens[at], tokens[at + n - 1]
-        if n == 1 and first.form in ("the", "a", "an"):
+        if n == 1 and first.form in ARTICLES:
             return None
         year_behind = _YEAR_BEHIND.match(text, last.end)
         year = int(year_behind.group(1) or year_behind.group(2)) if year_behind else None
@@ -176,7 +177,7 @@ class Linker:
             if reason == "genre":
                 row = next(r for r in self._rows[key] if self.catalogue.item_of[r] < 0)
         start, end = first.start, last.end
-        if at and text[tokens[at - 1].start : start].strip().casefold() in ("the", "a", "an"):
+        if at and text[tokens[at - 1].start : start].strip().casefold() in ARTICLES:
             article = tokens[at - 1].form
             if self.catalogue.names[row].casefold().startswith(f"{article} "):
                 start = tokens[at - 1].start
@@ -196,6 +197,9 @@ class Linker:
         if token.form in GENRES:
             return ("genre", 0.9) if self.catalogue.item_of[self._rows[key][-1]] < 0 else None
         common = token.form in COMMON or len(key) < 3
+        before = tokens[at - 1] if at else None
+        if token.capital and before is not None and before.capital and not before.first and before.form in ARTICLES:
+            return "capital", 0.8  # "The Ring" inside a sentence
         if token.capital and not token.first:
             neighbours = [t for t in tokens[max(0, at - 1) : at + 2] if t is not token]
             # A title in a heading-like run of capitals says nothing of a common word.

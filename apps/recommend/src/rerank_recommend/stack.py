@@ -200,10 +200,12 @@ def target_gains(gathered: Gathered, targets: Sequence[Sequence[int]]) -> NDArra
 
 def fit_ranker(
     gathered: Gathered, targets: Sequence[Sequence[int]], params: StackParams, seed: int, threads: int = 1
-) -> LambdaRank:
-    """Fit LambdaRank on the contexts that have a target among their candidates."""
+) -> LambdaRank | None:
+    """Fit LambdaRank on the contexts that have a target among their candidates; None where no context has."""
     table, gains = gathered.table(), target_gains(gathered, targets)
     useful = [i for i, g in enumerate(table.split(gains)) if g.any() and not g.all()]
+    if not useful:
+        return None
     rows = table.rows(useful)
     model = LambdaRank(
         LambdaRankParams(
