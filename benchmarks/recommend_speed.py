@@ -56,7 +56,8 @@ def serve(n: int = 1_000_000, n_items: int = 100_000, n_users: int = 50_000, req
 def knn(path: Path) -> None:
     import gzip
 
-    rows = [line.split("\t") for line in gzip.open(path, "rt").read().splitlines()[1:]]
+    with gzip.open(path, "rt") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
     listeners: dict[str, int] = {}
     for r in rows:
         listeners[r[1]] = listeners.get(r[1], 0) + 1

@@ -124,7 +124,7 @@ def test_neural_rows_learn_what_similar_users_take() -> None:
     for scores in (
         cold.mf(user_items, near),
         cold.multvae(user_items, near, epochs=40),
-        cold.clcrec(user_items, content, near, epochs=15),
+        cold.clcrec(user_items, content, near, epochs=30),
     ):
         top = np.argsort(-scores, axis=1)[:, :5] // 10
         assert (top == np.array([[0], [1]])).mean() >= 0.9
