@@ -202,8 +202,18 @@ class Auditor:
 _TEXTS = (
     ("reference-among-candidates", "leak", "candidate", "a reference itself is among the candidates"),
     ("nearly-reference", "leak", "candidate", f"a candidate is the reference in all but name (ROUGE-2 >= {NEAR})"),
-    ("duplicate-documents", "warning", "document", "the same source text occurs more than once: split by text, not by line"),
-    ("duplicate-candidates", "warning", "document", "a list holds the same text more than once; ties go to the lowest index"),
+    (
+        "duplicate-documents",
+        "warning",
+        "document",
+        "the same source text occurs more than once: split by text, not by line",
+    ),
+    (
+        "duplicate-candidates",
+        "warning",
+        "document",
+        "a list holds the same text more than once; ties go to the lowest index",
+    ),
     ("tied-truth", "warning", "document", "identical texts carry different human scores: use --ties average"),
     ("empty", "warning", "candidate", "a candidate is empty"),
     ("long", "warning", "candidate", "a candidate is longer than its source or than 2,000 words"),

@@ -99,7 +99,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="The candidate file, with references or human scores.")],
     fmt: FormatOption = "auto",
     flavour: Annotated[str, typer.Option("--flavour", help="rouge-score, rouge-score-nostem or perl.")] = "rouge-score",
-    perl_data: Annotated[Path | None, typer.Option("--perl-data", help="Folder with ROUGE-1.5.5's *.exc files.")] = None,
+    perl_data: Annotated[
+        Path | None, typer.Option("--perl-data", help="Folder with ROUGE-1.5.5's *.exc files.")
+    ] = None,
     references: Annotated[str, typer.Option("--references", help="first, or all (the best counts).")] = "first",
     ties: Annotated[
         str, typer.Option("--ties", help="first: lowest input index counts; average: mean over tied tops.")
@@ -154,15 +156,20 @@ def _checked(records: Any, systems: dict[str, Any], path: Path) -> Any:
 
 @app.command()
 def rouge(
-    hypotheses: Annotated[Path, typer.Option("--hypotheses", help="One text a line, or JSONL with --hypothesis-field.")],
+    hypotheses: Annotated[
+        Path, typer.Option("--hypotheses", help="One text a line, or JSONL with --hypothesis-field.")
+    ],
     references: Annotated[Path, typer.Option("--references", help="One text a line, or JSONL with --reference-field.")],
     flavour: Annotated[str, typer.Option("--flavour", help="rouge-score, rouge-score-nostem or perl.")] = "rouge-score",
-    perl_data: Annotated[Path | None, typer.Option("--perl-data", help="Folder with ROUGE-1.5.5's *.exc files.")] = None,
+    perl_data: Annotated[
+        Path | None, typer.Option("--perl-data", help="Folder with ROUGE-1.5.5's *.exc files.")
+    ] = None,
     hypothesis_field: Annotated[str | None, typer.Option("--hypothesis-field", help="Field of a JSONL file.")] = None,
     reference_field: Annotated[str | None, typer.Option("--reference-field", help="Field of a JSONL file.")] = None,
     separator: Annotated[
-        str | None, typer.Option("--separator", help="What separates sentences, for example <q>; else by rule.")
+        str | None, typer.Option("--separator", help="What separates sentences inside a text, for example <q>.")
     ] = None,
+    split: Annotated[bool, typer.Option("--split", help="Cut texts into sentences by rule, for rougeLsum.")] = False,
     as_json: JsonFlag = False,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
@@ -178,6 +185,7 @@ def rouge(
         flavour_of(flavour, perl_data=perl_data),
         system=hypothesis_field or hypotheses.name,
         separator=separator,
+        by_rule=split,
         seed=seed,
     )
     print(f"ROUGE flavour {flavour}, F1 x 100", file=sys.stderr)
@@ -217,7 +225,9 @@ def generate(
     model: Annotated[
         str | None, typer.Option("--model", help="Seq2seq model for diverse beams; by default extracts by plan.")
     ] = None,
-    oracle: Annotated[bool, typer.Option("--oracle", help="Oracle plans from the references, to see the ceiling.")] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Oracle plans from the references, to see the ceiling.")
+    ] = False,
     as_json: JsonFlag = False,
     threads: ThreadsOption = 0,
 ) -> None:
@@ -248,7 +258,9 @@ def judge(
     model: Annotated[str | None, typer.Option("--model", help="Judge model, with --questions.")] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible URL.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples an order (MEC).")] = 1,
-    vanilla: Annotated[bool, typer.Option("--vanilla", help="Scores first, one order, as uncalibrated judges do.")] = False,
+    vanilla: Annotated[
+        bool, typer.Option("--vanilla", help="Scores first, one order, as uncalibrated judges do.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Record the model's replies here.")] = None,
     as_json: JsonFlag = False,
     seed: SeedOption = 0,

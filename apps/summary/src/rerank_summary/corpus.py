@@ -45,6 +45,7 @@ def corpus_rouge(
     *,
     system: str = "hypotheses",
     separator: str | None = None,
+    by_rule: bool = False,
     seed: int = 0,
     n_boot: int = 1000,
 ) -> list[dict[str, Any]]:
@@ -53,14 +54,20 @@ def corpus_rouge(
     Parameters
     ----------
     separator
-        Separates sentences inside a text, for rougeLsum; None cuts by rule.
+        Separates sentences inside a text, for rougeLsum; None takes texts as they are (sentences are lines).
+    by_rule
+        Cut texts without newlines into sentences by rule first.
 
     Raises
     ------
     UsageError
         When the files differ in length.
     """
-    cut = (lambda t: t.replace(separator, "\n")) if separator else sentence_lines
+
+    def cut(text: str) -> str:
+        text = text.replace(separator, "\n") if separator else text
+        return sentence_lines(text) if by_rule else text
+
     scores = Rouge(flavour, MEASURES).score_batch([cut(t) for t in references], [cut(t) for t in hypotheses])
     rows = []
     for m in MEASURES:

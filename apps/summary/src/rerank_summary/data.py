@@ -206,9 +206,7 @@ def gains(record: Record) -> dict[str, float]:
     rouge = Rouge(flavour(), ("rouge1", "rouge2", "rougeL"))
     texts = [c.content for c in record.request.candidates]
     scores = rouge.score_batch([record.references[0]] * len(texts), texts)
-    return {
-        i: float(np.mean([v.f for v in s.values()])) for i, s in zip(record.request.ids, scores, strict=True)
-    }
+    return {i: float(np.mean([v.f for v in s.values()])) for i, s in zip(record.request.ids, scores, strict=True)}
 
 
 def dataset_of(records: Iterable[Record], name: str = "") -> Dataset[str, str]:

@@ -102,7 +102,10 @@ def plan_report(
         for p, text in zip(ps, texts, strict=True)
     ]
     unique = [len(set(map(tuple, ps))) / len(ps) for ps in plans if len(ps)]
-    out = {f"adherence_{k}": float(np.mean([s[k] for s in scores])) if scores else math.nan for k in ("precision", "recall", "f1")}
+    out = {
+        f"adherence_{k}": float(np.mean([s[k] for s in scores])) if scores else math.nan
+        for k in ("precision", "recall", "f1")
+    }
     out["diversity"] = float(np.mean([diversity(t) for t in candidates])) if candidates else math.nan
     out["unique_plans"] = float(np.mean(unique)) if unique else math.nan
     out["units_a_plan"] = float(np.mean([len(p) for ps in plans for p in ps])) if scores else math.nan

@@ -170,7 +170,9 @@ def load(folder: Path) -> Dataset[str, str]:
     """
     from rerank_summary.data import dataset_of, read_records
 
-    files = sorted(p for pattern in ("*.jsonl", "*.jsonl.gz", "*/*.jsonl", "*/*.jsonl.gz") for p in folder.glob(pattern))
+    files = sorted(
+        p for pattern in ("*.jsonl", "*.jsonl.gz", "*/*.jsonl", "*/*.jsonl.gz") for p in folder.glob(pattern)
+    )
     wanted = [p for p in files if p.parent.name in ("summeval", "realsumm") or p.parent == folder]
     if not wanted:
         raise InputError("holds no candidate files (*.jsonl, *.jsonl.gz)", folder)

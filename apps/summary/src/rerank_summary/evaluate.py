@@ -179,9 +179,7 @@ def evaluate(
     if ties not in ("first", "average"):
         raise UsageError(f"--ties must be first or average, not {ties!r}")
     rouge, table = Rouge(flavour, MEASURES), Table()
-    n = 0
     for record in records:
-        n += 1
         values = candidate_values(record, rouge, references)
         if not values:
             raise InputError(

@@ -109,9 +109,7 @@ class Agreement:
     abstained: int
 
 
-def agreement(
-    verdicts: Sequence[str | None], human: Sequence[str], *, abstention: str = "wrong"
-) -> Agreement:
+def agreement(verdicts: Sequence[str | None], human: Sequence[str], *, abstention: str = "wrong") -> Agreement:
     """Accuracy, Cohen's kappa and macro-F1 against human outcomes.
 
     Parameters

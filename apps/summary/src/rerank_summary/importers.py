@@ -91,9 +91,7 @@ def read_line_files(
             f"{len(texts)} candidate lines for {len(sources)} sources; the same number for each is needed", candidates
         )
     for i, text in enumerate(sources):
-        request = Request(
-            str(i), text, tuple(Candidate(str(j), texts[i * k + j]) for j in range(k))
-        )
+        request = Request(str(i), text, tuple(Candidate(str(j), texts[i * k + j]) for j in range(k)))
         yield Record(request, (targets[i],) if targets else (), line=i + 1)
 
 
@@ -103,7 +101,9 @@ def read_brio(path: str | Path, *, untokenised: bool = True, labels: bool = True
     The scores in the file are ROUGE against the reference, so they never become first-stage scores.
     """
     p = Path(path)
-    files = sorted(p.glob("*.json"), key=lambda f: (not f.stem.isdigit(), int(f.stem) if f.stem.isdigit() else 0, f.name))
+    files = sorted(
+        p.glob("*.json"), key=lambda f: (not f.stem.isdigit(), int(f.stem) if f.stem.isdigit() else 0, f.name)
+    )
     for file in files if p.is_dir() else [p]:
         value = read_json(file)
         tail = "_untok" if untokenised and isinstance(value, dict) and "candidates_untok" in value else ""

@@ -247,9 +247,7 @@ class LearnedReranker:
             rankings.append(Ranking.from_scores(request, total, reasons=reasons))
         return rankings
 
-    def _reasons(
-        self, request: Request[Any, Any], rows: FloatArray, names: Sequence[str], key: str
-    ) -> dict[str, str]:
+    def _reasons(self, request: Request[Any, Any], rows: FloatArray, names: Sequence[str], key: str) -> dict[str, str]:
         """The three features in which a candidate differs most from its fellows, weighted by their importance."""
         share = self.ensemble.importances()
         weight = np.array([share.get(n, 0.0) for n in names])

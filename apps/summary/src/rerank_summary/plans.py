@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class SetNgrams:
 def set_ngrams(text: str, *, official: bool = True) -> SetNgrams:
     """Cut a text into n-gram sets; ``official`` keeps case."""
     tokens = _CLEAN.sub("", text if official else text.lower()).split()
-    return SetNgrams(frozenset((t,) for t in tokens), frozenset(zip(tokens, tokens[1:], strict=False)))
+    return SetNgrams(frozenset((t,) for t in tokens), frozenset(pairwise(tokens)))
 
 
 def set_f1(a: SetNgrams, b: SetNgrams) -> tuple[float, float]:

@@ -18,7 +18,9 @@ from rerank_summary.plans import salient_plans
 
 N_DOCUMENTS = 80
 N_CANDIDATES = 8
-_BLOCKS = re.compile(r"```.*?```|~~~.*?~~~|<!--.*?-->|<(?:table|details|picture)\b.*?</(?:table|details|picture)>", re.DOTALL)
+_BLOCKS = re.compile(
+    r"```.*?```|~~~.*?~~~|<!--.*?-->|<(?:table|details|picture)\b.*?</(?:table|details|picture)>", re.DOTALL
+)
 _INLINE = (
     (re.compile(r"!\[[^\]]*\]\([^)]*\)|!\[[^\]]*\]\[[^\]]*\]"), ""),
     (re.compile(r"\[([^\]]*)\]\([^)]*\)|\[([^\]]*)\]\[[^\]]*\]"), r"\1\2"),
@@ -29,7 +31,9 @@ _INLINE = (
     (re.compile(r"(\*\*|__|\*)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
     (re.compile(r"\s+"), " "),
 )
-_NOT_PROSE = re.compile(r"^\s*(?:#|\||\.\.|>>>|\$|[-=~^*+#\"'`_]{3,}|:\w[\w-]*:|\[!|!\[|\[[^\]]+\]:|<|@|import |from |pip )")
+_NOT_PROSE = re.compile(
+    r"^\s*(?:#|\||\.\.|>>>|\$|[-=~^*+#\"'`_]{3,}|:\w[\w-]*:|\[!|!\[|\[[^\]]+\]:|<|@|import |from |pip )"
+)
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
 
 

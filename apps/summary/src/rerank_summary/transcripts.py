@@ -263,9 +263,7 @@ def _against_people(
         )
         readings["human-in-the-loop"] = ([helped[q] for q in questions], "tie")
     agreements = {k: agreement(v, truth, abstention=a) for k, (v, a) in readings.items()}
-    correct = {
-        k: [float((x or "tie") == t) for x, t in zip(v, truth, strict=True)] for k, (v, _) in readings.items()
-    }
+    correct = {k: [float((x or "tie") == t) for x, t in zip(v, truth, strict=True)] for k, (v, _) in readings.items()}
     return agreements, correct
 
 

@@ -141,7 +141,9 @@ def parse_scores(reply: str, *, low: float = 0.0, high: float = 10.0, strict: bo
             return Verdict(scores, how)
         outside = scores
     if outside is not None:
-        return Verdict(None, "abstained", f"scores {outside[0]:g} and {outside[1]:g} are not within {low:g} to {high:g}")
+        return Verdict(
+            None, "abstained", f"scores {outside[0]:g} and {outside[1]:g} are not within {low:g} to {high:g}"
+        )
     if strict:
         return Verdict(None, "abstained", "the first line does not hold two scores")
     return Verdict(None, "abstained", "no two scores were found")
