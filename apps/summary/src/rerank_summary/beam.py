@@ -21,7 +21,15 @@ from rerank_summary.likelihood import Seq2Seq
 
 @dataclass(frozen=True)
 class BeamParams:
-    """Settings of a search; the defaults are those of BRIO's CNN/DM candidates."""
+    """Settings of a search; the defaults are those of BRIO's CNN/DM candidates.
+
+    Parameters
+    ----------
+    min_length
+        Fewest generated tokens, EOS among them.
+    max_length
+        Most tokens with the start token, as transformers counts.
+    """
 
     beams: int = 16
     groups: int = 16
@@ -35,8 +43,8 @@ class BeamParams:
     def __post_init__(self) -> None:
         if self.groups < 1 or self.beams % self.groups:
             raise UsageError(f"{self.beams} beams do not split into {self.groups} groups")
-        if not 0 <= self.min_length <= self.max_length:
-            raise UsageError("0 <= min_length <= max_length must hold")
+        if not 0 <= self.min_length < self.max_length:
+            raise UsageError("0 <= min_length < max_length must hold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Seq2SeqStepper:
             encoder_outputs=(self._states.expand(n, -1, -1),),
             attention_mask=self._mask.expand(n, -1),
             decoder_input_ids=sequences if self._cache is None else sequences[:, -1:],
-            past_key_values=self._cache,
+            cache=self._cache,
             use_cache=True,
         )
         self._cache = out.past_key_values
@@ -123,7 +131,7 @@ def group_beam_search(
     parents = torch.arange(params.beams)
     done: list[list[Hypothesis]] = [[] for _ in range(params.groups)]
     closed = [False] * params.groups
-    for length in range(1, params.max_length + 1):
+    for length in range(1, params.max_length):
         logs = stepper.step(alive, parents).double().cpu()
         logs = _constrained(logs, alive, params, length, eos, forced_first, forced_last)
         following, picked, origin = [], torch.zeros(logs.shape[1], dtype=torch.float64), []
@@ -161,7 +169,7 @@ def _constrained(
         logs[:] = low
         logs[:, first] = 0.0
         return logs
-    if length == params.max_length and last is not None:
+    if length == params.max_length - 1 and last is not None:
         logs[:] = low
         logs[:, last] = 0.0
         return logs
