@@ -215,6 +215,25 @@ def fit(
 
 
 @app.command()
+def train(
+    kind: Annotated[str, typer.Argument(help="brio, simcls or experts.")],
+    files: Annotated[list[Path], typer.Argument(help="Candidate files with references.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    model: Annotated[str | None, typer.Option("--model", help="Model to start from (brio, simcls).")] = None,
+    updates: Annotated[int, typer.Option("--updates", min=1, help="Optimiser updates (brio, simcls).")] = 1000,
+    config: ConfigOption = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Train a scorer on candidate lists with references; stops and says so where training collapses."""
+    _threads(threads)
+    from rerank_summary.fitting import train_files
+
+    for line in train_files(kind, files, out, model, updates, settings(config), seed):
+        print(line, file=sys.stderr)
+
+
+@app.command()
 def generate(
     file: Annotated[Path, typer.Argument(help="Candidate file or JSONL with id and source.")],
     out: OutOption,

@@ -12,7 +12,7 @@ import numpy as np
 from rerank_core.types import FloatArray
 from rerank_summary.centrality import candidate_lexrank, idf, tfidf
 from rerank_summary.lists import CandidateList, exact, mean_with_others
-from rerank_summary.text import capitalised, numbers, sentences
+from rerank_summary.text import capitalised, numbers, pieces, sentences
 
 
 def fragments(source: Sequence[str], summary: Sequence[str]) -> list[int]:
@@ -92,9 +92,7 @@ def _positions(items: CandidateList) -> dict[str, FloatArray]:
     if units:
         weights = idf(units)
         base = tfidf(units, weights)
-        graph = base @ base.T
         salience = candidate_lexrank(units) * len(units)
-        assert graph.shape == (len(units), len(units))
         for i, text in enumerate(items.texts):
             own = tfidf([items.tokenise(s) for s in sentences(text)], weights)
             if len(own):
@@ -124,7 +122,7 @@ def _list_features(items: CandidateList) -> dict[str, FloatArray]:
 
 
 def _own_features(items: CandidateList) -> dict[str, FloatArray]:
-    source_numbers, source_words = numbers(items.source), frozenset(items.source.lower().split())
+    source_numbers, source_words = numbers(items.source), pieces(items.source)
     cut = [sentences(t) for t in items.texts]
     return {
         "sentences": np.array([len(s) for s in cut], dtype=np.float64),
@@ -152,9 +150,6 @@ def features(items: CandidateList, first_stage: FloatArray | None = None) -> dic
     spread = score.std() if len(score) else 0.0
     out["first_stage_z"] = (score - score.mean()) / spread if spread > 0 else np.zeros_like(score)
     return out
-
-
-FAITHFULNESS = ("source_r2_precision", "novel_2", "unsupported_numbers", "unsupported_names", "repetition_3")
 
 
 def faithfulness(table: dict[str, FloatArray]) -> FloatArray:

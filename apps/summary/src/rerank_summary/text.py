@@ -4,15 +4,15 @@ from __future__ import annotations
 
 # ruff: noqa: SIM905 - word lists read better as text
 import re
-from functools import lru_cache
 
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof sr jr st vs etc e.g i.e al fig eq no vol pp inc ltd co corp dept gen col sgt capt lt gov sen "
+    "mr mrs ms dr prof sr jr st vs etc e.g i.e al fig eq vol pp inc ltd co corp dept gen col sgt capt lt gov sen "
     "rep rev hon jan feb mar apr jun jul aug sep sept oct nov dec approx est min max u.s u.k u.n a.m p.m".split()
 )
 _BOUNDARY = re.compile(r"([.!?]+[\"'”’)\]]*)\s+")
 _SIMPLE = re.compile(r"(?<=[.!?]) +")
 _WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*", re.UNICODE)
+_PIECE = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -43,7 +43,7 @@ def _ends_here(line: str, match: re.Match[str]) -> bool:
     word = line[:stop].rsplit(None, 1)[-1].lower().lstrip("(\"'[") if line[:stop].strip() else ""
     if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()):
         return False
-    return not after.islower()
+    return not (after.islower() or (word == "no" and after.isdigit()))
 
 
 def simple_sentences(text: str) -> list[str]:
@@ -61,24 +61,20 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-@lru_cache(maxsize=4096)
-def content_words(text: str) -> tuple[str, ...]:
-    """Words that are not function words, in order."""
-    return tuple(w for w in words(text) if w not in STOP_WORDS)
-
-
 def numbers(text: str) -> frozenset[str]:
     """Numerals in the text, thousands separators removed."""
     return frozenset(n.replace(",", "") for n in _NUMBER.findall(text))
 
 
+def pieces(text: str) -> frozenset[str]:
+    """Lower-cased runs of letters and digits."""
+    return frozenset(_PIECE.findall(text.lower()))
+
+
 def capitalised(text: str) -> frozenset[str]:
-    """Lower-cased words that are capitalised inside a sentence: a cheap stand-in for named entities."""
-    found = set()
-    for sentence in simple_sentences(text):
-        tokens = sentence.split()
-        found |= {t.strip(".,;:!?\"'()[]").lower() for t in tokens[1:] if t[:1].isupper()}
-    return frozenset(w for w in found if len(w) > 1 and w not in STOP_WORDS)
+    """Pieces of words that are capitalised inside a sentence: a cheap stand-in for named entities."""
+    found = [t for s in simple_sentences(text) for t in s.split()[1:] if t.lstrip("\"'([“‘")[:1].isupper()]
+    return frozenset(w for w in pieces(" ".join(found)) if len(w) > 1 and w not in STOP_WORDS)
 
 
 STOP_WORDS = frozenset(
