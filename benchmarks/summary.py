@@ -1,7 +1,7 @@
 """Rerankers of candidate summaries on files with human scores, and the speed of ROUGE matrices.
 
-    python benchmarks/summary.py table FILE.jsonl.gz ... [--methods a,b]   every reranker, ROUGE and human means
-    python benchmarks/summary.py speed FILE.jsonl.gz                       matrices against rouge-score, in CPU seconds
+python benchmarks/summary.py table FILE.jsonl.gz ... [--methods a,b]   every reranker, ROUGE and human means
+python benchmarks/summary.py speed FILE.jsonl.gz                       matrices against rouge-score, in CPU seconds
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ def ask_file(
     samples: int,
     vanilla: bool,
     seed: int,
+    max_tokens: int = 512,
 ) -> None:
     """Ask about every question of a file and write the replies.
 
@@ -118,5 +119,8 @@ def ask_file(
 
     backend = open_backend(model or "smollm2-135m-instruct", endpoint=endpoint, cache=cache_home() / "answers")
     with atomic_write(out) as file:
-        for reply in ask(backend, rows, (names[0], names[1]), samples=samples, vanilla=vanilla, seed=seed):
+        asked = ask(
+            backend, rows, (names[0], names[1]), samples=samples, vanilla=vanilla, seed=seed, max_tokens=max_tokens
+        )
+        for reply in asked:
             file.write(json.dumps(reply, ensure_ascii=False) + "\n")

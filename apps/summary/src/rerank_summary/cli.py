@@ -294,7 +294,9 @@ def judge(
 
         if out is None:
             raise UsageError("--questions needs --out, where the replies are recorded")
-        ask_file(questions, out, pair, model, endpoint, samples=samples, vanilla=vanilla, seed=seed)
+        ask_file(
+            questions, out, pair, model, endpoint, samples=samples, vanilla=vanilla, seed=seed, max_tokens=max_tokens
+        )
         reviews = out
     if reviews is None:
         raise UsageError("give recorded replies, or --questions to ask a model")
