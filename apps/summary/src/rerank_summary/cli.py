@@ -277,6 +277,7 @@ def judge(
     model: Annotated[str | None, typer.Option("--model", help="Judge model, with --questions.")] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible URL.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples an order (MEC).")] = 1,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest reply.")] = 512,
     vanilla: Annotated[
         bool, typer.Option("--vanilla", help="Scores first, one order, as uncalibrated judges do.")
     ] = False,
