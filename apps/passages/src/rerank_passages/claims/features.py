@@ -6,6 +6,7 @@ was right in training), so that a ranker cannot learn articles by heart.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def stems(text: str) -> Tokens:
 def bigrams(text: str) -> Tokens:
     """Return pairs of neighbouring stems."""
     s = stems(text)
-    return [f"{a} {b}" for a, b in zip(s, s[1:], strict=False)]
+    return [f"{a} {b}" for a, b in itertools.pairwise(s)]
 
 
 def grams(text: str) -> Tokens:
@@ -159,7 +160,7 @@ class ClaimIndex:
     ) -> None:
         self.articles = list(articles)
         self.ids = [a.id for a in articles]
-        self._bi, self._static = bi, static
+        self.bi, self.static = bi, static
         headline, body = [a.headline for a in articles], [a.body for a in articles]
         claim, everything = [a.claim or a.title for a in articles], [f"{a.headline} {a.body}" for a in articles]
         title = [a.title or a.claim for a in articles]
@@ -215,13 +216,13 @@ class ClaimIndex:
                     out[f"{view}.{name}"] = best
                 for name, vectors in self._meanings.items():
                     out[f"{view}.{name}"] = self._encode(name, texts) @ vectors.T
-                if self._static is not None:
-                    similarity = self._static.encode(texts) @ self._line_vectors.T
+                if self.static is not None:
+                    similarity = self.static.encode(texts) @ self._line_vectors.T
                     out[f"{view}.line.static"] = np.maximum.reduceat(similarity, self._starts, axis=1)
             yield part, out
 
     def _encode(self, name: str, texts: Sequence[str]) -> Matrix:
-        encoder: Any = self._static if name.startswith("static") else self._bi
+        encoder: Any = self.static if name.startswith("static") else self.bi
         return encoder.encode(texts)
 
 

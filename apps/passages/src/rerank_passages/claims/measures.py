@@ -11,7 +11,7 @@ from rerank_core.measures import PerRequest
 from rerank_core.types import Ranking, Request
 
 
-def reciprocal_rank(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:  # type: ignore[type-arg]
+def reciprocal_rank(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:
     """Return 1 / rank of the first gold, 0 where there is none."""
     return next((1 / rank for rank, i in enumerate(ranking.ids, 1) if gains.get(i, 0) > 0), 0.0)
 
@@ -19,7 +19,7 @@ def reciprocal_rank(gains: Mapping[str, float], ranking: Ranking, request: Reque
 def average_precision(k: int) -> PerRequest:
     """MAP@k: sum over golds within k of (hit number / rank), divided by the number of golds."""
 
-    def measure(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:  # type: ignore[type-arg]
+    def measure(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:
         golds, hits, total = sum(g > 0 for g in gains.values()), 0, 0.0
         for rank, i in enumerate(ranking.ids[:k], 1):
             if gains.get(i, 0) > 0:
@@ -33,7 +33,7 @@ def average_precision(k: int) -> PerRequest:
 def hit(k: int) -> PerRequest:
     """HIT@k: whether any gold is among the first k."""
 
-    def measure(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:  # type: ignore[type-arg]
+    def measure(gains: Mapping[str, float], ranking: Ranking, request: Request | None = None) -> float:
         return float(any(gains.get(i, 0) > 0 for i in ranking.ids[:k]))
 
     return PerRequest(f"HIT@{k}", measure)
