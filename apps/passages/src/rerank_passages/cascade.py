@@ -108,7 +108,7 @@ class Cascade:
             out.append(Ranking.from_scores(r, _combine(s, exact[i]), status=status, cost=cost))
         return out
 
-    def _rounds(self, requests, cheap, ask, start, calls, tokens):  # type: ignore[no-untyped-def]
+    def _rounds(self, requests, cheap, ask, start, calls, tokens):
         """Let the cross-encoder read down the cheap order until every query's head is settled or the depth reached."""
         p, budget = self.params, self._budget or Budget()
         order = [np.argsort(-s, kind="stable")[: p.cross_depth] for s in cheap]

@@ -10,7 +10,7 @@ anew. ``patterns=False`` leaves the memory out of selection and scoring, which s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class MtmParams:
 
     epochs: int = 3
     depth: int = 20
-    memory: PatternParams = PatternParams()
+    memory: PatternParams = field(default_factory=PatternParams)
     patterns: bool = True
 
 

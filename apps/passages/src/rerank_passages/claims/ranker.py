@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def compare(index: ClaimIndex, posts: Sequence[Post], depth: int) -> Iterator[Co
         z = {name: relative(m)["z"] for name, m in raw.items()}
         first: Matrix = np.sum([z[name] for name in FIRST_STAGE if name in z], axis=0)
         best = np.argsort(-first, axis=1, kind="stable")[:, :depth]
-        columns: dict[str, FloatArray] = {"first": np.take_along_axis(first, best, 1)}
+        columns: dict[str, NDArray[Any]] = {"first": np.take_along_axis(first, best, 1)}
         for name, m in raw.items():
             columns[name] = np.take_along_axis(m, best, 1)
             columns[f"{name}.z"] = np.take_along_axis(z[name], best, 1)
