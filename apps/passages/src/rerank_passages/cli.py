@@ -119,6 +119,42 @@ def rerank_command(
     rerank_to(domain, requests, method, chosen, out, resume, budget)
 
 
+ArticlesOption = Annotated[Path, typer.Option("--articles", help="JSONL {article_id, title, claim, sentences} (.gz).")]
+PostsOption = Annotated[Path, typer.Option("--queries", help="JSONL {query_id, text, ocr?} (.gz).")]
+
+
+@app.command("fit-claims")
+def fit_claims_command(
+    queries: PostsOption,
+    articles: ArticlesOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    split: Annotated[str | None, typer.Option("--split", help="Use only posts of this split.")] = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Fit the ranker of previously fact-checked claims on posts with gold."""
+    set_threads(threads)
+    from rerank_passages.claims.commands import fit
+
+    _say(fit(queries, articles, split, out, seed))
+
+
+@app.command("claims")
+def claims_command(
+    queries: PostsOption,
+    articles: ArticlesOption,
+    out: OutOption,
+    method: Annotated[str, typer.Option("--method", help="bm25, mtm, features or default.")] = "default",
+    model: Annotated[Path | None, typer.Option("--model", help="Folder that fit-claims wrote.")] = None,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Find the fact-checks of posts; a TREC run, or JSONL with the key sentences where OUT ends in .jsonl."""
+    set_threads(threads)
+    from rerank_passages.claims.commands import rank
+
+    _say(rank(queries, articles, method, model, out))
+
+
 def _settings(domain: Domain[str, str], method: str, flags: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Return the method's settings: the flags that it knows, and ``--set`` over them."""
     known = domain.methods[method].default if method in domain.methods else {}

@@ -1,0 +1,1 @@
+"""Previously fact-checked claims: given a post, find the article that checked its claim."""

@@ -1,0 +1,86 @@
+"""What ``fit-claims`` and ``claims`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rerank_core.errors import UsageError
+from rerank_core.io import write_rankings, write_run
+from rerank_core.types import Ranking
+from rerank_passages.claims.features import ClaimIndex
+from rerank_passages.claims.files import Article, Post, check_gold, read_articles, read_gold, read_posts
+from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, bm25_ranking, compare, open_index
+
+METHODS = ("bm25", "mtm", "features", "default")
+
+
+def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int = 0) -> str:
+    """Fit the ranker and MTM on one split and write both into a folder; returns what was done, in words."""
+    checks, posts, gold = read_articles(articles), read_posts(queries, split), read_gold(queries, split)
+    check_gold(gold, checks, queries)
+    params = ClaimParams()
+    index = open_index(checks, params)
+    ranker = ClaimRanker.fit(index, posts, gold, params, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    _fit_mtm(index, checks, posts, gold, out, seed)
+    ranker.save(out)
+    return f"fitted on {len(posts)} posts and {len(checks)} articles -> {out}"
+
+
+def rank(queries: Path, articles: Path, method: str, model: Path | None, out: Path, depth: int = 50) -> str:
+    """Rank articles for posts into a TREC run (or JSONL with key sentences); returns what was done, in words."""
+    if method not in METHODS:
+        raise UsageError(f"claims has no method {method!r}; methods: {', '.join(METHODS)}")
+    if method != "bm25" and model is None:
+        raise UsageError(f"method {method} needs --model; make one with fit-claims")
+    ranker = ClaimRanker.load(model) if model is not None and method != "bm25" else None
+    checks, posts = read_articles(articles), read_posts(queries)
+    rankings: list[Ranking]
+    if ranker is None:
+        rankings = bm25_ranking(checks, posts, depth)
+    else:
+        index = open_index(checks, ranker.params)
+        if method == "mtm":
+            assert model is not None
+            rankings = _rank_mtm(index, checks, posts, model)
+        else:
+            rankings = ranker.rank(index, posts)
+    if out.name.removesuffix(".gz").endswith(".jsonl"):
+        write_rankings(out, rankings)
+    else:
+        write_run(out, rankings, tag=f"claims-{method}")
+    return f"{len(rankings)} posts ranked against {len(checks)} articles by {method} -> {out}"
+
+
+def candidates_of(index: ClaimIndex, posts: Sequence[Post], depth: int) -> list[list[tuple[int, float]]]:
+    """Return the label-free first stage's candidates as (article position, score), best first."""
+    return [
+        [(int(j), float(s)) for j, s in zip(row, first, strict=True)]
+        for part in compare(index, posts, depth)
+        for row, first in zip(part.candidates, part.first, strict=True)
+    ]
+
+
+def _fit_mtm(
+    index: ClaimIndex, checks: Sequence[Article], posts: Sequence[Post], gold: Any, out: Path, seed: int
+) -> None:
+    from rerank_core.files import atomic_path
+    from rerank_passages.claims.mtm import Mtm, MtmParams
+
+    params = MtmParams()
+    mtm = Mtm.fit(index.static, checks, posts, candidates_of(index, posts, params.depth), gold, params, seed)
+    with atomic_path(out / "mtm.npz") as path, path.open("wb") as file:
+        np.savez(file, memory=mtm.memory, weights=mtm.weights, scale=mtm.scale)
+
+
+def _rank_mtm(index: ClaimIndex, checks: Sequence[Article], posts: Sequence[Post], model: Path) -> list[Ranking]:
+    from rerank_passages.claims.mtm import Mtm, MtmParams
+
+    params = MtmParams()
+    with np.load(model / "mtm.npz", allow_pickle=False) as z:
+        mtm = Mtm(index.static, z["memory"], z["weights"], z["scale"], params)
+    return mtm.rank(checks, posts, candidates_of(index, posts, params.depth))
