@@ -53,7 +53,7 @@ def test_mvp_saves_and_loads(mvp, tmp_path):
     mvp.save(tmp_path / "m")
     again = Mvp.load(tmp_path / "m")
     assert np.allclose(again.score_groups(question)[0], mvp.score_groups(question)[0], atol=1e-6)
-    with pytest.raises(InputError, match="mvp[.]json is missing"):
+    with pytest.raises(InputError, match=r"mvp\.json is missing"):
         Mvp.load(tmp_path)
 
 

@@ -77,7 +77,8 @@ def _save_tiny(folder: Path, kind: str) -> Path:
     else:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model("all-minilm-l6-v2").folder())
         config = BertConfig(
-            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, num_labels=1
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+            intermediate_size=64, num_labels=1,
         )  # fmt: skip
         model = BertForSequenceClassification(config) if kind == "cross" else BertModel(config)
     model.save_pretrained(folder)  # type: ignore[attr-defined]
@@ -150,11 +151,12 @@ def test_a_resumed_run_is_bit_exact(name, tiny, dataset, tmp_path):
 
 
 def test_outputs_load_back_and_rerank(tiny, dataset, tmp_path):
+    from tests.lm.lm_helpers import group
+
     from rerank_lm.backends.encoder import EncoderBackEnd
     from rerank_lm.encoders import CrossEncoder
     from rerank_lm.judges.building import build
     from rerank_lm.judges.mvp import Mvp
-    from tests.lm.lm_helpers import group
 
     for name in ("supervised", "gmr", "first", "e2rank", "mvp"):
         recipe = _recipe(name, tiny, max_steps=2)
