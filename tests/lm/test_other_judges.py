@@ -53,7 +53,7 @@ def test_mvp_saves_and_loads(mvp, tmp_path):
     mvp.save(tmp_path / "m")
     again = Mvp.load(tmp_path / "m")
     assert np.allclose(again.score_groups(question)[0], mvp.score_groups(question)[0], atol=1e-6)
-    with pytest.raises(InputError, match="mvp[.]json is missing"):
+    with pytest.raises(InputError, match=r"mvp\.json is missing"):
         Mvp.load(tmp_path)
 
 
@@ -162,6 +162,19 @@ def test_first_line_scores_of_gpt4_reproduce_the_known_agreement(shared_data):
     )
     assert 100 * agree == pytest.approx(48.75)
     assert (agree - chance) / (1 - chance) == pytest.approx(0.184, abs=5e-4)
+
+
+@pytest.mark.shared_data
+def test_a_model_against_itself_shows_its_position_bias(shared_data):
+    from rerank_lm.judges.faireval import position_bias
+    from rerank_lm.parsing import parse_pair_scores
+
+    with gzip.open(shared_data("summary/faireval/fastchat_reviews.jsonl.gz"), "rt") as file:
+        reviews = [r for r in map(json.loads, file) if r["model_1"] == r["model_2"]]
+    read = [parse_pair_scores(r["review"]) for r in reviews]
+    bias = position_bias([p.scores for p in read if p.scores is not None and p.first_line])
+    assert (bias.first, bias.tie, bias.second) == (0, 61, 10)
+    assert str(bias) == "second position preferred 10:0 (61 ties, binomial p=0.002)"
 
 
 def test_faireval_judge_balances_positions():

@@ -65,6 +65,33 @@ def for_a_person(entropies: FloatArray, share: float = 0.2) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class PositionBias:
+    """How often the first and the second place won, and how likely so uneven a split is by chance."""
+
+    first: int
+    tie: int
+    second: int
+    p: float
+
+    def __str__(self) -> str:
+        a, b = ("second", self.second) if self.second >= self.first else ("first", self.first)
+        other = self.first if a == "second" else self.second
+        return f"{a} position preferred {b}:{other} ({self.tie} ties, binomial p={self.p:.3f})"
+
+
+def position_bias(scores: Sequence[Scores]) -> PositionBias:
+    """Count wins by place; two-sided binomial test of an even split, ties left out.
+
+    On a model against itself every win is position bias; on other pairs compare both orders first.
+    """
+    from scipy.stats import binomtest
+
+    first, second = sum(a > b for a, b in scores), sum(a < b for a, b in scores)
+    p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return PositionBias(first, len(scores) - first - second, second, p)
+
+
+@dataclass(frozen=True)
 class FairEvalOptions(Options):
     """How often and how a pair is scored.
 

@@ -1,0 +1,91 @@
+"""Fine-tuning the packaged cross-encoder on one TREC year and testing it on the other, loss by loss.
+
+    python benchmarks/training.py TRAIN_FOLDER TEST_FOLDER --losses ranknet,listnet --depth 30 -o WORK
+
+Every trained model stands beside its starting point with a paired bootstrap over the test queries. The test year is
+never used for stopping: held-out queries of the training year are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rerank_core.domain import load
+from rerank_core.measures import parse
+from rerank_core.statistics import paired_bootstrap
+from rerank_core.types import Ranking
+from rerank_lm.encoders import CrossEncoder
+from rerank_lm.training import Recipe
+from rerank_lm.training.trainer import train
+
+
+def per_query(model: str, folder: Path, depth: int) -> dict[str, float]:
+    dataset = load("passages").load(folder)  # type: ignore[misc]
+    requests = [r for r in dataset.requests if r.id in dataset.gold]
+    heads = [r.take(r.ids[:depth]) for r in requests]
+    scores = CrossEncoder.load(model).score([(r.query, c.content) for r in heads for c in r.candidates])
+    at, rankings = 0, {}
+    for r in heads:
+        n = len(r.candidates)
+        rankings[r.id] = Ranking.from_scores(r, scores[at : at + n])
+        at += n
+    gold = {r.id: dataset.gold[r.id] for r in heads}
+    rows = parse("nDCG@10").rows(gold, rankings, {r.id: r for r in heads})
+    return {r.id: rows[r.id][0] for r in heads}
+
+
+def mean(values: dict[str, float]) -> float:
+    return float(np.mean(list(values.values())))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--losses", default="ranknet,listnet,lambda,distil,yes-no,contrastive")
+    parser.add_argument("--model", default="ms-marco-minilm-l12")
+    parser.add_argument("--teacher", default="ms-marco-minilm-l12")
+    parser.add_argument("--depth", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--list-size", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=2e-5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    start = per_query(args.model, args.test, args.depth)
+    print("| loss | nDCG@10 | difference to the start [95 %] | p | train CPU-s |\n|---|---|---|---|---|", flush=True)
+    print(f"| (start, {args.model}) | {mean(start):.4f} (n = {len(start)}) | | | |", flush=True)
+    for name in args.losses.split(","):
+        recipe = Recipe(
+            name=f"{name} on {args.train.name}",
+            kind="cross-encoder",
+            model=args.model,
+            data={
+                "folder": str(args.train), "depth": args.depth, "list_size": args.list_size, "held_out": 0.15,
+                "teacher": args.teacher if name in ("distil", "dear") else None,
+            },
+            loss={"name": name, "temperature": 2.0 if name in ("distil", "dear") else 1.0},
+            train={"epochs": args.epochs, "batch": 2, "learning_rate": args.rate, "evaluate_every": 12, "patience": 4,
+                   "save_every": 1000, "threads": args.threads},
+        )  # fmt: skip
+        begun = time.process_time()
+        train(recipe, args.out / name)
+        spent = time.process_time() - begun
+        values = per_query(str(args.out / name), args.test, args.depth)
+        difference, low, high, p = paired_bootstrap(values, start, seed=0)
+        print(
+            f"| {name} | {mean(values):.4f} | {difference:+.4f} [{low:+.4f}, {high:+.4f}] | {p:.3f} | {spent:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
