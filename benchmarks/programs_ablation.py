@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from rerank_core.statistics import bootstrap
 from rerank_core.types import Request
 from rerank_programs.data import read_candidates, read_labels

@@ -1,6 +1,6 @@
 """CLUE's streaming centroids at the paper's size: 20,000 deltas of 28 layers x 1536 in float16.
 
-    python benchmarks/programs_clue.py
+python benchmarks/programs_clue.py
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import resource
 import time
 
 import numpy as np
+
 from rerank_programs.clue import Experience
 
 

@@ -249,3 +249,27 @@ def test_three_lines(world):
     )
     assert picks[0].program == "SELECT count(*) FROM cars" and picks[0].confidence == pytest.approx(2 / 3)
     assert picks[0].result.rows == ((406,),) and picks[-1].program == "SELECT count(Name) FROM cars"
+
+
+def test_an_interrupted_run_goes_on_from_the_cache(world, tmp_path, monkeypatch):
+    from rerank_programs import execution
+    from rerank_programs.cache import OutcomeCache
+
+    monkeypatch.setattr(execution, "CHUNK", 40)
+    requests = read_candidates(world / "candidates.jsonl", world / "databases")
+    cache = OutcomeCache(tmp_path / "c.sqlite")
+    put, stored = cache.put, []
+
+    def stop_later(entries):
+        put(entries)
+        stored.append(len(entries))
+        if len(stored) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "put", stop_later)
+    with pytest.raises(KeyboardInterrupt):
+        execution.Executor(cache=cache).outcomes(requests)
+    again = execution.Executor(cache=OutcomeCache(tmp_path / "c.sqlite"))
+    whole = execution.Executor()
+    assert again.outcomes(requests) == whole.outcomes(requests)
+    assert again.executed == whole.executed - sum(stored) < whole.executed

@@ -23,6 +23,9 @@ from rerank_programs.sandbox.walls import Walls
 CACHE_VERSION = 1
 """Raised when a worker starts to give other results for the same program."""
 
+CHUNK = 1000
+"""Programs between two writes to the cache."""
+
 _KEPT = {Verdict.OK, Verdict.DENIED, Verdict.ERROR, Verdict.OUTPUT_TOO_LARGE, Verdict.UNSUPPORTED}
 
 
@@ -94,7 +97,7 @@ class Executor:
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs, from the cache where it has them."""
-        hashes = {d: hash_data(d) for d in {j.data for j in jobs if j.data is not None}}
+        hashes = {d: _hash(d) for d in {j.data for j in jobs if j.data is not None}}
         limits = self.limits.key()
         keys = [j.key(limits, hashes.get(j.data or "", "")) for j in jobs]
         kept = self.cache.get(keys) if self.cache else {}
@@ -109,29 +112,40 @@ class Executor:
         for i, job in enumerate(jobs):
             if i not in found:
                 todo[job.engine].append(i)
-        fresh: dict[bytes, bytes] = {}
         for engine, positions in todo.items():
-            for i, outcome in zip(positions, self._run_engine(engine, [jobs[i] for i in positions]), strict=True):
-                found[i] = outcome
-                if outcome.verdict in _KEPT and not (outcome.message or "").startswith("the worker"):
-                    fresh[keys[i]] = encode(outcome)
-        if self.cache:
-            self.cache.put(fresh)
+            self._run_engine(engine, positions, jobs, keys, found)
         return [found[i] for i in range(len(jobs))]
 
-    def _run_engine(self, engine: str, jobs: Sequence[Job]) -> list[Outcome]:
-        readable = sorted({j.data for j in jobs if j.data is not None})
+    def _run_engine(
+        self,
+        engine: str,
+        positions: Sequence[int],
+        jobs: Sequence[Job],
+        keys: Sequence[bytes],
+        found: dict[int, Outcome],
+    ) -> None:
+        """Run one engine's jobs and keep what came out, chunk by chunk: an interrupted run goes on from there."""
+        mine = [jobs[i] for i in positions]
         with Pool(
             engine,
-            readable=readable,
+            readable=sorted({j.data for j in mine if j.data is not None}),
             limits=self.limits,
             workers=self.workers,
             walls=self.walls,
             unsafe_local=self.unsafe_local,
         ) as pool:
-            outcomes = pool.run([j.message for j in jobs], seconds=_batch_seconds(self.limits, jobs))
-            self.executed += len(jobs)
-            return [replace(o, isolation=pool.isolation) for o in outcomes]
+            hard = _batch_seconds(self.limits, mine)
+            for start in range(0, len(positions), CHUNK):
+                part = positions[start : start + CHUNK]
+                outcomes = pool.run([jobs[i].message for i in part], seconds=hard)
+                self.executed += len(part)
+                fresh: dict[bytes, bytes] = {}
+                for i, outcome in zip(part, outcomes, strict=True):
+                    found[i] = replace(outcome, isolation=pool.isolation)
+                    if outcome.verdict in _KEPT and not (outcome.message or "").startswith("the worker"):
+                        fresh[keys[i]] = encode(found[i])
+                if self.cache:
+                    self.cache.put(fresh)
 
 
 _NOTHING = failed(Verdict.ERROR, "nothing to run it on")
@@ -139,6 +153,13 @@ _NOTHING = failed(Verdict.ERROR, "nothing to run it on")
 
 def _batch_seconds(limits: Limits, jobs: Sequence[Job]) -> float:
     return limits.seconds * max((int(j.message.get("runs", 1)) for j in jobs), default=1)
+
+
+def _hash(path: str) -> str:
+    try:
+        return hash_data(path)
+    except OSError as error:
+        raise InputError(f"the data cannot be read: {error.strerror or error}", path) from error
 
 
 @lru_cache(maxsize=4096)
@@ -165,6 +186,7 @@ def job_of(task: Task, program: Program) -> Job | None:
     if not task.inputs and not task.calls and task.data is None:
         return None
     message: dict[str, Any] = {"program": task.prefix + program.text, "database": data, "calls": list(task.calls)}
+    message["runs"] = max(1, len(task.inputs))
     message["inputs"] = [
         {"variables": dict(i.variables), "files": dict(i.files), "output": i.output} for i in task.inputs
     ]
