@@ -18,6 +18,7 @@ from rerank_programs.sandbox.pool import Pool
 from rerank_programs.sandbox.walls import NoIsolation, Walls, detect
 
 HERE = detect()
+CROWDED = 5.0  # tests run beside others; `sandbox-check` itself allows 0.5 s
 needs_walls = pytest.mark.skipif(not HERE.enough_for_code, reason=f"no isolation for code here: {HERE.label}")
 
 
@@ -38,7 +39,7 @@ def ask(pool: Pool, program: str, database: Path | None = None, **more):
 @pytest.mark.parametrize("engine", ["sqlite", "python"])
 @needs_walls
 def test_every_abuse_case_is_contained(engine):
-    report = run_check([engine], limits=Limits(seconds=0.6, memory_mib=256))
+    report = run_check([engine], limits=Limits(seconds=0.6, memory_mib=256), slack=CROWDED)
     assert [c for c in report["cases"] if not c["ok"]] == []
     assert report["leaked"] == 0
     assert len(report["cases"]) == sum(c.engine == engine for c in CASES)
@@ -48,7 +49,7 @@ def test_every_abuse_case_is_contained(engine):
 @pytest.mark.parametrize("engine", ["pandas", "duckdb", "m"])
 @needs_walls
 def test_every_abuse_case_of_the_heavy_engines_is_contained(engine):
-    report = run_check([engine])
+    report = run_check([engine], slack=CROWDED)
     if engine in report["skipped"]:
         pytest.skip(report["skipped"][engine])
     assert [c for c in report["cases"] if not c["ok"]] == []
@@ -58,7 +59,7 @@ def test_every_abuse_case_of_the_heavy_engines_is_contained(engine):
 @pytest.mark.skipif(not (HERE.landlock and HERE.seccomp), reason="needs Landlock and seccomp")
 def test_without_bubblewrap_the_kernels_own_walls_hold():
     walls = Walls(None, HERE.landlock, HERE.seccomp)
-    report = run_check(["sqlite", "python"], walls=walls, limits=Limits(seconds=0.6, memory_mib=256))
+    report = run_check(["sqlite", "python"], walls=walls, limits=Limits(seconds=0.6, memory_mib=256), slack=CROWDED)
     assert [c for c in report["cases"] if not c["ok"]] == []
     assert report["isolation"]["python"] == "landlock+seccomp+rlimit"
 

@@ -97,7 +97,12 @@ def scene() -> Iterator[Scene]:
 
 
 def run_check(
-    engines: Sequence[str] = (), *, walls: Walls | None = None, limits: Limits | None = None, unsafe_local: bool = False
+    engines: Sequence[str] = (),
+    *,
+    walls: Walls | None = None,
+    limits: Limits | None = None,
+    unsafe_local: bool = False,
+    slack: float = SLACK,
 ) -> dict[str, Any]:
     """Run the abuse list.
 
@@ -105,6 +110,8 @@ def run_check(
     ----------
     engines
         Only these; by default every engine that is installed.
+    slack
+        Seconds that a verdict may come after its limit; a crowded machine needs more.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def run_check(
                 continue
             with scene() as made:
                 try:
-                    report["cases"] += _run_engine(engine, made, walls, limits, unsafe_local, report)
+                    report["cases"] += _run_engine(engine, made, walls, limits, unsafe_local, report, slack)
                 except NoIsolation as error:
                     report["skipped"][engine] = str(error)
     finally:
@@ -142,7 +149,7 @@ def _missing(engine: str) -> str | None:
 
 
 def _run_engine(
-    engine: str, made: Scene, walls: Walls, limits: Limits, unsafe_local: bool, report: dict[str, Any]
+    engine: str, made: Scene, walls: Walls, limits: Limits, unsafe_local: bool, report: dict[str, Any], slack: float
 ) -> list[dict[str, Any]]:
     data = made.database if engine == "sqlite" else made.database.parent / "tables"
     rows = []
@@ -156,7 +163,7 @@ def _run_engine(
             start = time.monotonic()
             outcome = _ask(pool, data, _filled(case, made))
             seconds = time.monotonic() - start
-            problems = _problems(case, outcome, seconds, limits, made)
+            problems = _problems(case, outcome, seconds, limits.seconds + slack, made)
             after = _ask(pool, data, normal)
             if not after.ok or after.rows != (expected,):
                 problems.append(f"afterwards a normal program gave {after.verdict} {after.message or after.rows}")
@@ -194,12 +201,12 @@ def _filled(case: Case, made: Scene) -> str:
     return text.replace("{{", "{").replace("}}", "}")
 
 
-def _problems(case: Case, outcome: Outcome, seconds: float, limits: Limits, made: Scene) -> list[str]:
+def _problems(case: Case, outcome: Outcome, seconds: float, most: float, made: Scene) -> list[str]:
     found = made.harm()
     if outcome.verdict not in case.allowed:
         found.append(f"verdict {outcome.verdict} is not among {', '.join(sorted(case.allowed))}")
-    if seconds > limits.seconds + SLACK:
-        found.append(f"took {seconds:.2f} s, more than the limit of {limits.seconds:g} s and {SLACK:g} s")
+    if seconds > most:
+        found.append(f"took {seconds:.2f} s, more than {most:g} s")
     if SECRET in f"{outcome.rows}{outcome.message}":
         found.append("the canary's text came out")
     if outcome.verdict is Verdict.OK and case.value is not None and outcome.rows != ((case.value,),):
