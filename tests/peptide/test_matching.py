@@ -33,7 +33,12 @@ def test_oracle_of_pmd_rmd_and_matches(shared_data: Callable[[str], Path]) -> No
             assert flags.tolist() == pair[f"aa_match_{mode}"]["aa"], (pair["query"], pair["target"], mode)
             assert match == pair[f"aa_match_{mode}"]["pep"]
         flags, match = aa_match(target, query)
-        correct, predicted, true, matched = correct + flags.sum(), predicted + query.size, true + target.size, matched + match
+        correct, predicted, true, matched = (
+            correct + flags.sum(),
+            predicted + query.size,
+            true + target.size,
+            matched + match,
+        )
     print(f"worst PMD {worst_pmd:.1e}, worst RMD {worst_rmd:.1e} over {len(oracle['pairs'])} pairs")
     assert worst_pmd <= 1e-6 and worst_rmd <= 1e-6
     expected = oracle["aggregate"]["order_true_pred"]

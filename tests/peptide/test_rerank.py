@@ -20,7 +20,9 @@ METHODS = [m for m in domain.methods if m not in ("default",)]
 
 def request(small: Dataset[Any, Any], *peptides: str) -> Request[Any, Any]:
     tokens = [parse_peptide(p) for p in peptides]
-    return Request("x", small.requests[0].query, tuple(Candidate(to_proforma(t), t, -float(i)) for i, t in enumerate(tokens)))
+    return Request(
+        "x", small.requests[0].query, tuple(Candidate(to_proforma(t), t, -float(i)) for i, t in enumerate(tokens))
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -56,7 +58,9 @@ def test_the_learned_methods_see_no_label_and_beat_the_first_stage(small: Datase
 def test_engine_names_do_not_change_the_scores(small: Dataset[Any, Any]) -> None:
     reranker = domain.method("features")
     r = small.requests[0]
-    renamed = replace(r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates)))
+    renamed = replace(
+        r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates))
+    )
     assert [x.score for x in reranker.rerank([r])[0].items] == [x.score for x in reranker.rerank([renamed])[0].items]
 
 
@@ -87,7 +91,9 @@ def test_measures_on_a_case_done_by_hand() -> None:
 
 def test_spectra_without_prediction_count_as_misses() -> None:
     rows = spectrum_rows(parse_peptide("PEPTIDEK"), [])
-    assert rows["peptide_recall"] == (0.0,) and rows["aa_recall"] == (0.0, 8.0) and rows["peptide_precision"] == (0.0, 0.0)
+    assert (
+        rows["peptide_recall"] == (0.0,) and rows["aa_recall"] == (0.0, 8.0) and rows["peptide_precision"] == (0.0, 0.0)
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))

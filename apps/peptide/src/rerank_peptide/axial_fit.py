@@ -86,7 +86,9 @@ class _Prepared:
         return [chosen[i] for i in rng.permutation(rows)]
 
 
-def _batch(items: Sequence[_Prepared], rows: int, rng: np.random.Generator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _batch(
+    items: Sequence[_Prepared], rows: int, rng: np.random.Generator
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     picks = [x.draw(rows, rng) for x in items]
     inputs = collate(
         [x.peaks for x in items],
@@ -163,7 +165,9 @@ def train_axial(
             _checkpoint(out, model, optimiser, step, config)
         if done or late:
             break
-        inputs, labels = _batch([prepared[i] for i in chosen], config.rows, np.random.default_rng([config.seed, 7, step]))
+        inputs, labels = _batch(
+            [prepared[i] for i in chosen], config.rows, np.random.default_rng([config.seed, 7, step])
+        )
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
         # Dropout too must not depend on where a run was interrupted.
@@ -223,5 +227,3 @@ def _restore(out: Path, model: AxialModel, optimiser: Any, config: FitAxial, dev
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
-
-

@@ -162,7 +162,7 @@ def parse_peptide(text: str) -> tuple[str, ...]:
     while position < len(body):
         unit = _UNIT.match(body, position)
         if unit is None:
-            raise PeptideError(f"cannot read {body[position:position + 8]!r} in peptide {text!r}")
+            raise PeptideError(f"cannot read {body[position : position + 8]!r} in peptide {text!r}")
         deltas = _deltas(unit["mods"], unit["residue"], text)
         if not tokens and len(deltas) == 1 and round(deltas[0], 3) in {42.011, 43.006, -17.027}:
             terminal, deltas = [*terminal, *deltas], []  # these sit on the N-terminus whatever residue they are put on

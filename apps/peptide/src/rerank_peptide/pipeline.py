@@ -186,5 +186,3 @@ def simulate_file(proteins: Path, out: Path, n: int, seed: int, intensity: str) 
         raise InputError("no peptide of 7 to 30 residues in these proteins", proteins)
     write_mgf(out, spectra, labels)
     return len(spectra)
-
-
