@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_peptide.masses import (
@@ -63,12 +63,14 @@ def test_bare_cysteine_is_carbamidomethylated_and_free_cysteine_can_be_said() ->
     )
 
 
+@settings(deadline=None)
 @given(peptides)
 def test_proforma_and_casanovo_style_round_trip(tokens: tuple[str, ...]) -> None:
     assert parse_peptide(to_proforma(tokens)) == tokens
     assert parse_peptide(to_casanovo(tokens)) == tokens
 
 
+@settings(deadline=None)
 @given(peptides, st.integers(1, 4))
 def test_masses_agree_with_pyteomics(tokens: tuple[str, ...], charge: int) -> None:
     from pyteomics import mass

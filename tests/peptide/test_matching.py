@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_peptide.masses import masses_of, parse_peptide
@@ -55,6 +55,7 @@ def test_known_distances(a: str, b: str, value: float) -> None:
     assert pmd(masses_of(parse_peptide(a)), masses_of(parse_peptide(b))) == pytest.approx(value, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(masses, masses)
 def test_pmd_is_a_symmetric_distance(a: np.ndarray, b: np.ndarray) -> None:
     assert pmd(a, b) == pytest.approx(pmd(b, a), abs=1e-9)
@@ -62,6 +63,7 @@ def test_pmd_is_a_symmetric_distance(a: np.ndarray, b: np.ndarray) -> None:
     assert abs(len(a) - len(b)) <= pmd(a, b) + 1e-9 <= len(a) + len(b) + 1e-9
 
 
+@settings(deadline=None)
 @given(masses)
 def test_a_peptide_matches_itself_in_every_mode(a: np.ndarray) -> None:
     assert not np.any(rmd(a, a))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.types import Candidate, Dataset, Request
@@ -64,6 +64,7 @@ def test_engine_names_do_not_change_the_scores(small: Dataset[Any, Any]) -> None
     assert [x.score for x in reranker.rerank([r])[0].items] == [x.score for x in reranker.rerank([renamed])[0].items]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20))
 def test_confidence_keeps_the_winner(scores: list[float]) -> None:
     s = np.array(scores)
@@ -96,6 +97,7 @@ def test_spectra_without_prediction_count_as_misses() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
 def test_auc_lies_between_zero_and_coverage_and_ignores_order(rows: list[tuple[bool, float]]) -> None:
     table = np.array([[float(m), s, 1.0] for m, s in rows])

@@ -71,7 +71,7 @@ def row(
 def ablate(path: Path, out: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     """Run the rows a configuration asks for; writes ``ablation.csv`` and ``ablation.json``."""
     config: AblateConfig = read_config(path, AblateConfig)
-    data = FitBase(real=config.real, simulated=config.simulated, seed=seed)
+    data = FitBase(real=config.real, simulated=config.simulated, seed=seed, folds=config.folds)
     if not data.real and data.simulated is None:
         raise InputError("names no data; give real, simulated or both", path)
     kinds = ("engines",) if any(r.candidates for r in config.real) else ("graph",)

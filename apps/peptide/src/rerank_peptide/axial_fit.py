@@ -174,7 +174,8 @@ def train_axial(
         torch.manual_seed(config.seed * 1_000_003 + step)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             said = model(*(x.to(device) for x in inputs))
-            loss = axial_loss(said, *(x.to(device) for x in labels), config)
+            pmd, rmd, rows, residues = (x.to(device) for x in labels)
+            loss = axial_loss(said, pmd, rmd, rows, residues, config)
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)

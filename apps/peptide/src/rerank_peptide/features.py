@@ -162,7 +162,8 @@ class SpectrumFeatures:
         flat = [c.content for r in requests for c in r.candidates]
         charges = [r.query.charge for r in requests for _ in r.candidates]
         predicted = predict_intensities(flat, charges, self.source)
-        out, start = [], 0
+        out: list[dict[str, FloatArray]] = []
+        start = 0
         for request in requests:
             peptides = [c.content for c in request.candidates]
             part = predicted[start : start + len(peptides)]

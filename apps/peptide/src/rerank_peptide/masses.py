@@ -257,7 +257,8 @@ def _tag(delta: str) -> str:
 
 def modifications(tokens: Sequence[str]) -> list[tuple[int, float]]:
     """Return (position, delta) of each modification: 0 is the N-terminus, residues count from 1."""
-    out, position = [], 0
+    out: list[tuple[int, float]] = []
+    position = 0
     for token in tokens:
         if is_terminal(token):
             out.extend((0, token_mass(d)) for d in re.findall(_DELTA, token))
