@@ -75,7 +75,9 @@ def test_a_list_is_judged_the_same_whatever_it_is_batched_with(model: AxialModel
         for i, row in enumerate(lists):
             width = max(len(x) for x in row) + 1
             real = int((spectra[i].sum(1) != 0).sum())
-            alone = model(spectra[i : i + 1, :real], mass[i : i + 1], charge[i : i + 1], tokens[i : i + 1, : len(row), :width])
+            alone = model(
+                spectra[i : i + 1, :real], mass[i : i + 1], charge[i : i + 1], tokens[i : i + 1, : len(row), :width]
+            )
             assert torch.allclose(alone.pmd[0], together.pmd[i, : len(row)], atol=1e-5)
             assert torch.allclose(alone.rmd[0], together.rmd[i, : len(row), :width], atol=1e-5)
 

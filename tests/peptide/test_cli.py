@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,19 @@ def test_rerank_and_eval_with_every_method(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     out = tmp_path / f"{method}.mztab"
-    assert call("rerank", files["spectra"], "--candidates", f"graph={files['candidates']}", "--method", method, "-o", out) == 0
+    assert (
+        call("rerank", files["spectra"], "--candidates", f"graph={files['candidates']}", "--method", method, "-o", out)
+        == 0
+    )
     capsys.readouterr()
     assert call("eval", out, "--gold", files["spectra"], "--json") == 0
     got = rows(capsys)
     assert {"peptide_recall", "aa_precision", "aa_recall", "auc", "oracle@20", "ECE"} <= set(got)
     # Every labelled spectrum's list holds its peptide: the oracle of a permutation is 1 whatever the method did.
     assert got["oracle@20"]["value"] == 1.0
-    assert 0 <= got["peptide_recall"]["ci_low"] <= got["peptide_recall"]["value"] <= got["peptide_recall"]["ci_high"] <= 1
+    assert (
+        0 <= got["peptide_recall"]["ci_low"] <= got["peptide_recall"]["value"] <= got["peptide_recall"]["ci_high"] <= 1
+    )
     if method in ("default", "features"):
         assert got["peptide_recall"]["value"] >= 0.5 and got["ECE"]["value"] is not None
     assert not list(tmp_path.glob("*.parts"))
@@ -61,24 +67,50 @@ def test_written_mztab_is_read_by_pyteomics_and_by_us(files: dict[str, Path], tm
     ordered = sorted(tops, key=lambda p: -(p.probability or 0))
     q = table[table["opt_global_rank"].astype(int) == 1].set_index("PSM_ID")["opt_global_q_value"].astype(float)
     assert (q >= 0).all() and (q <= 1).all() and ordered[0].probability is not None
-    pairs = sorted(zip(table[table["opt_global_rank"].astype(int) == 1]["search_engine_score[1]"].astype(float), q, strict=True), reverse=True)
-    assert all(a[1] <= b[1] + 1e-9 for a, b in zip(pairs, pairs[1:], strict=False)), "q-values rise as probability falls"
+    pairs = sorted(
+        zip(table[table["opt_global_rank"].astype(int) == 1]["search_engine_score[1]"].astype(float), q, strict=True),
+        reverse=True,
+    )
+    assert all(a[1] <= b[1] + 1e-9 for a, b in pairwise(pairs)), "q-values rise as probability falls"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_other_outputs(files: dict[str, Path], tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"r.{suffix}"
-    assert call("rerank", files["spectra"], "-c", f"graph={files['candidates']}", "--method", "hand", "--top-match", "2", "-o", out) == 0
+    assert (
+        call(
+            "rerank",
+            files["spectra"],
+            "-c",
+            f"graph={files['candidates']}",
+            "--method",
+            "hand",
+            "--top-match",
+            "2",
+            "-o",
+            out,
+        )
+        == 0
+    )
     assert out.read_text().count("\n") > 16
 
 
-def test_candidates_then_rerank_without_files(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("candidates", files["spectra"], "--engine", "graph", "--top", "5", "--expand", "3", "-o", tmp_path / "c.csv") == 0
+def test_candidates_then_rerank_without_files(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        call(
+            "candidates", files["spectra"], "--engine", "graph", "--top", "5", "--expand", "3", "-o", tmp_path / "c.csv"
+        )
+        == 0
+    )
     lines = (tmp_path / "c.csv").read_text().splitlines()
     assert lines[0] == "spectrum_index,title,rank,sequence,score,engine" and len(lines) > 16
 
 
-def test_result_says_which_engines_proposed_and_which_residues_are_doubtful(files: dict[str, Path], tmp_path: Path) -> None:
+def test_result_says_which_engines_proposed_and_which_residues_are_doubtful(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     out = tmp_path / "r.jsonl"
     call("rerank", files["spectra"], "-c", f"one={files['candidates']}", "--method", "axial", "-o", out)
     first = json.loads(out.read_text().splitlines()[0])
@@ -99,7 +131,9 @@ def test_simulate(tmp_path: Path) -> None:
     from rerank_peptide.proteins import TEXTBOOK
     from rerank_peptide.spectra import read_spectra
 
-    (tmp_path / "p.fasta").write_text("".join(f">{n.split(',')[0].replace(' ', '_')}\n{s}\n" for n, s in TEXTBOOK.items()))
+    (tmp_path / "p.fasta").write_text(
+        "".join(f">{n.split(',')[0].replace(' ', '_')}\n{s}\n" for n, s in TEXTBOOK.items())
+    )
     assert call("simulate", tmp_path / "p.fasta", "-n", "30", "-o", tmp_path / "s.mgf.gz") == 0
     file = read_spectra(tmp_path / "s.mgf.gz")
     assert len(file.spectra) == len(file.labels) == 30
@@ -108,7 +142,9 @@ def test_simulate(tmp_path: Path) -> None:
     assert not (tmp_path / "e.mgf").exists()
 
 
-def test_bad_usage_is_one_line_and_writes_nothing(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage_is_one_line_and_writes_nothing(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, cands = files["spectra"], f"graph={files['candidates']}"
     out = tmp_path / "o.mztab"
     (tmp_path / "empty.csv").write_text("title,sequence\n")
@@ -143,6 +179,9 @@ def test_interrupted_run_gives_the_same_bytes(files: dict[str, Path], tmp_path: 
 
 
 def test_help_is_light() -> None:
-    code = "import sys; import rerank_peptide.cli, rerank_peptide.domain; print([m for m in ('torch', 'transformers', 'lightgbm', 'pandas') if m in sys.modules])"
+    code = (
+        "import sys; import rerank_peptide.cli, rerank_peptide.domain; "
+        "print([m for m in ('torch', 'transformers', 'lightgbm', 'pandas') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -24,7 +24,9 @@ def ideal(peptide: str, charge: int = 2, isotope: int = 0) -> Spectrum:
     return Spectrum(0, "ideal", mz[order], intensity[order], total / charge + PROTON, charge)
 
 
-@pytest.mark.parametrize("peptide", ["LAHYNKR", "VATVSLPR", "EGVNDNEEGFFSAR", "TC+57.021VADESHAGC+57.021EK", "AM+15.995TFK"])
+@pytest.mark.parametrize(
+    "peptide", ["LAHYNKR", "VATVSLPR", "EGVNDNEEGFFSAR", "TC+57.021VADESHAGC+57.021EK", "AM+15.995TFK"]
+)
 def test_graph_finds_a_complete_ladder(peptide: str) -> None:
     found = graph.paths(ideal(peptide))
     truth = parse_peptide(peptide)

@@ -28,7 +28,10 @@ def config(tmp_path: Path, text: str) -> Path:
 def test_features_fit_and_rerank_with_the_result(tmp_path: Path, fasta: Path, files: dict[str, Path]) -> None:
     from rerank_peptide.domain import domain
 
-    path = config(tmp_path, "task: features\nsimulated: {proteins: p.fasta, n: 24}\nlists: [graph, mutated]\ntrees: 10\nfolds: 2\n")
+    path = config(
+        tmp_path,
+        "task: features\nsimulated: {proteins: p.fasta, n: 24}\nlists: [graph, mutated]\ntrees: 10\nfolds: 2\n",
+    )
     fit(path, tmp_path / "m")
     assert {p.name for p in (tmp_path / "m").iterdir()} == {"model.txt", "ranker.json", "calibration.json", "fit.json"}
     reranker = domain.method("features", {"model": str(tmp_path / "m")})
@@ -73,7 +76,10 @@ def test_transformer_fits_and_sequences(tmp_path: Path, fasta: Path, files: dict
     from rerank_peptide.masses import peptide_mass
     from rerank_peptide.spectra import read_spectra
 
-    path = config(tmp_path, "task: transformer\nsimulated: {proteins: p.fasta, n: 20}\ndim: 32\nlayers: 1\nmax_peaks: 20\nsteps: 4\nbatch_size: 4\n")
+    path = config(
+        tmp_path,
+        "task: transformer\nsimulated: {proteins: p.fasta, n: 20}\ndim: 32\nlayers: 1\nmax_peaks: 20\nsteps: 4\nbatch_size: 4\n",
+    )
     fit(path, tmp_path / "t")
     spectra = read_spectra(files["spectra"]).spectra[:2]
     for spectrum, hits in zip(spectra, candidates(spectra, 3, str(tmp_path / "t")), strict=True):
@@ -97,7 +103,9 @@ def test_proteins_are_split_and_examples_carry_their_group(tmp_path: Path, fasta
 def test_ablation_table(tmp_path: Path, fasta: Path) -> None:
     from rerank_peptide.ablate import ablate
 
-    path = config(tmp_path, "simulated: {proteins: p.fasta, n: 30}\nmethods: [score, hand, features]\nk: [1, 5]\nfolds: 2\n")
+    path = config(
+        tmp_path, "simulated: {proteins: p.fasta, n: 30}\nmethods: [score, hand, features]\nk: [1, 5]\nfolds: 2\n"
+    )
     rows = {r["row"]: r for r in ablate(path, tmp_path / "o")}
     assert rows["features, K=1"]["peptide_recall"] == rows["score"]["peptide_recall"]
     assert all(rows["oracle"]["peptide_recall"] >= r["peptide_recall"] for r in rows.values())
@@ -106,7 +114,12 @@ def test_ablation_table(tmp_path: Path, fasta: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[", "no YAML"), ("task: wonder", "task"), ("task: features\ntrees: 0\n", "trees"), ("task: axial\ndim: x\n", "dim")],
+    [
+        ("[", "no YAML"),
+        ("task: wonder", "task"),
+        ("task: features\ntrees: 0\n", "trees"),
+        ("task: axial\ndim: x\n", "dim"),
+    ],
 )
 def test_bad_configurations_name_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.types import Candidate, Dataset, Request
@@ -20,7 +20,9 @@ METHODS = [m for m in domain.methods if m not in ("default",)]
 
 def request(small: Dataset[Any, Any], *peptides: str) -> Request[Any, Any]:
     tokens = [parse_peptide(p) for p in peptides]
-    return Request("x", small.requests[0].query, tuple(Candidate(to_proforma(t), t, -float(i)) for i, t in enumerate(tokens)))
+    return Request(
+        "x", small.requests[0].query, tuple(Candidate(to_proforma(t), t, -float(i)) for i, t in enumerate(tokens))
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -56,10 +58,13 @@ def test_the_learned_methods_see_no_label_and_beat_the_first_stage(small: Datase
 def test_engine_names_do_not_change_the_scores(small: Dataset[Any, Any]) -> None:
     reranker = domain.method("features")
     r = small.requests[0]
-    renamed = replace(r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates)))
+    renamed = replace(
+        r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates))
+    )
     assert [x.score for x in reranker.rerank([r])[0].items] == [x.score for x in reranker.rerank([renamed])[0].items]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20))
 def test_confidence_keeps_the_winner(scores: list[float]) -> None:
     s = np.array(scores)
@@ -87,9 +92,12 @@ def test_measures_on_a_case_done_by_hand() -> None:
 
 def test_spectra_without_prediction_count_as_misses() -> None:
     rows = spectrum_rows(parse_peptide("PEPTIDEK"), [])
-    assert rows["peptide_recall"] == (0.0,) and rows["aa_recall"] == (0.0, 8.0) and rows["peptide_precision"] == (0.0, 0.0)
+    assert (
+        rows["peptide_recall"] == (0.0,) and rows["aa_recall"] == (0.0, 8.0) and rows["peptide_precision"] == (0.0, 0.0)
+    )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
 def test_auc_lies_between_zero_and_coverage_and_ignores_order(rows: list[tuple[bool, float]]) -> None:
     table = np.array([[float(m), s, 1.0] for m, s in rows])

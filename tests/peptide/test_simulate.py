@@ -19,7 +19,9 @@ def peptides() -> list[str]:
 
 def test_same_seed_same_spectra(peptides: list[str]) -> None:
     a, b, c = (simulate(peptides[:5], seed=s)[0] for s in (1, 1, 2))
-    assert all(np.array_equal(x.mz, y.mz) and np.array_equal(x.intensity, y.intensity) for x, y in zip(a, b, strict=True))
+    assert all(
+        np.array_equal(x.mz, y.mz) and np.array_equal(x.intensity, y.intensity) for x, y in zip(a, b, strict=True)
+    )
     assert not np.array_equal(a[0].mz, c[0].mz)
 
 

@@ -41,7 +41,14 @@ def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
 
 def test_unusable_spectra_are_reported_by_index(tmp_path: Path) -> None:
     file = read_spectra(
-        write(tmp_path / "a.mgf", entry("ok"), entry("none", ""), entry("zero", "CHARGE=0\n"), entry("bare", peaks=""), entry("ok"))
+        write(
+            tmp_path / "a.mgf",
+            entry("ok"),
+            entry("none", ""),
+            entry("zero", "CHARGE=0\n"),
+            entry("bare", peaks=""),
+            entry("ok"),
+        )
     )
     assert [s.index for s in file.spectra] == [0, 4]
     assert [(i, t) for i, t, _ in file.skipped] == [(1, "none"), (2, "zero"), (3, "bare")]

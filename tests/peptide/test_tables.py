@@ -69,7 +69,16 @@ def test_generic_csv_by_title_and_by_index(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_peptide_are_counted_by_reason(tmp_path: Path) -> None:
-    rows = ["t0,PEPTIDEK,1", "t0,PEBK,1", "t0,PEXK,1", "t0,,1", f"t0,{'G' * 120},1", "t0,M[Wonder]K,1", "t0,AAK,nan", "t0,AAR,inf"]
+    rows = [
+        "t0,PEPTIDEK,1",
+        "t0,PEBK,1",
+        "t0,PEXK,1",
+        "t0,,1",
+        f"t0,{'G' * 120},1",
+        "t0,M[Wonder]K,1",
+        "t0,AAK,nan",
+        "t0,AAR,inf",
+    ]
     (tmp_path / "a.csv").write_text("title,sequence,score\n" + "\n".join(rows) + "\n")
     file = read_candidates(tmp_path / "a.csv", "e")
     assert [to_casanovo(h.tokens) for h in file.hits] == ["PEPTIDEK", "AAK", "AAR"]
@@ -99,7 +108,9 @@ def test_candidates_of_other_spectra_are_refused(tmp_path: Path) -> None:
 
 
 def test_repeated_titles_are_said_and_not_guessed(tmp_path: Path) -> None:
-    twins = SpectrumFile([spectrum(i, "PEPTIDEK", title="same") for i in (0, 1)] + [spectrum(2, "AEEHANR")], path="s.mgf")
+    twins = SpectrumFile(
+        [spectrum(i, "PEPTIDEK", title="same") for i in (0, 1)] + [spectrum(2, "AEEHANR")], path="s.mgf"
+    )
     (tmp_path / "a.csv").write_text("title,sequence\nsame,PEPTIDEK\nt2,AEEHANR\n")
     joined = join(twins, [read_candidates(tmp_path / "a.csv", "e")])
     assert [len(r.candidates) for r in joined.requests] == [0, 0, 1]
@@ -127,7 +138,9 @@ def test_bad_files_give_one_line(tmp_path: Path, name: str, content: str, messag
 
 
 def test_casanovo_five_proforma_and_plain_with_modifications(tmp_path: Path) -> None:
-    head = "PSH\tsequence\tmodifications\tsearch_engine_score[1]\tspectra_ref\topt_global_cv_MS:1003169_proforma_peptidoform_sequence\n"
+    columns = "sequence modifications search_engine_score[1] spectra_ref"
+    proforma = "opt_global_cv_MS:1003169_proforma_peptidoform_sequence"
+    head = "\t".join(["PSH", *columns.split(), proforma]) + "\n"
     (tmp_path / "a.mztab").write_text(
         head
         + "PSM\tMAK\tnull\t0.9\tms_run[1]:index=0\t[Acetyl]-M[Oxidation]AK\n"

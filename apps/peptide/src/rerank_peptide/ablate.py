@@ -45,14 +45,20 @@ AXIAL_VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def row(name: str, lists: Sequence[Example], scores: Sequence[FloatArray], base: Mapping[str, float], seconds: float) -> dict[str, Any]:
+def row(
+    name: str, lists: Sequence[Example], scores: Sequence[FloatArray], base: Mapping[str, float], seconds: float
+) -> dict[str, Any]:
     """Judge scores of lists: recall with its paired interval against the engine, amino acids, AUC, seconds."""
     tops = [int(np.argmax(s)) for s in scores]
     hit = {e.request.id: float(e.gains()[t]) for e, t in zip(lists, tops, strict=True)}
     correct = predicted = true = 0
     for e, t in zip(lists, tops, strict=True):
         flags, _ = aa_match(masses_of(e.truth), masses_of(e.request.candidates[t].content))
-        correct, predicted, true = correct + int(flags.sum()), predicted + len(e.request.candidates[t].content), true + len(e.truth)
+        correct, predicted, true = (
+            correct + int(flags.sum()),
+            predicted + len(e.request.candidates[t].content),
+            true + len(e.truth),
+        )
     curve = np.array([[hit[e.request.id], s[t], 1.0] for e, s, t in zip(lists, scores, tops, strict=True)])
     diff, low, high, p = paired_bootstrap(hit, base)
     return {
@@ -65,7 +71,7 @@ def row(name: str, lists: Sequence[Example], scores: Sequence[FloatArray], base:
 def ablate(path: Path, out: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     """Run the rows a configuration asks for; writes ``ablation.csv`` and ``ablation.json``."""
     config: AblateConfig = read_config(path, AblateConfig)
-    data = FitBase(real=config.real, simulated=config.simulated, seed=seed)
+    data = FitBase(real=config.real, simulated=config.simulated, seed=seed, folds=config.folds)
     if not data.real and data.simulated is None:
         raise InputError("names no data; give real, simulated or both", path)
     kinds = ("engines",) if any(r.candidates for r in config.real) else ("graph",)

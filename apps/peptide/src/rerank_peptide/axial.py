@@ -92,7 +92,7 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
         self.zero_peak = nn.Parameter(torch.randn(1))
         self.mass_peak = nn.Parameter(torch.randn(1))
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, spectra: Tensor, mass: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Encode spectra.
@@ -221,9 +221,7 @@ class Layer(nn.Module):
     def _cross(self, x: Tensor, memory: Tensor, memory_padding: Tensor) -> Tensor:
         # All rows of a spectrum ask the same memory: one long query sequence instead of one memory copy a row.
         b, r, c, d = x.shape
-        out, _ = self.cross(
-            x.reshape(b, r * c, d), memory, memory, key_padding_mask=memory_padding, need_weights=False
-        )
+        out, _ = self.cross(x.reshape(b, r * c, d), memory, memory, key_padding_mask=memory_padding, need_weights=False)
         return out.reshape(b, r, c, d)
 
 

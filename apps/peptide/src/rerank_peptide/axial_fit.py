@@ -86,7 +86,9 @@ class _Prepared:
         return [chosen[i] for i in rng.permutation(rows)]
 
 
-def _batch(items: Sequence[_Prepared], rows: int, rng: np.random.Generator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _batch(
+    items: Sequence[_Prepared], rows: int, rng: np.random.Generator
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     picks = [x.draw(rows, rng) for x in items]
     inputs = collate(
         [x.peaks for x in items],
@@ -163,14 +165,17 @@ def train_axial(
             _checkpoint(out, model, optimiser, step, config)
         if done or late:
             break
-        inputs, labels = _batch([prepared[i] for i in chosen], config.rows, np.random.default_rng([config.seed, 7, step]))
+        inputs, labels = _batch(
+            [prepared[i] for i in chosen], config.rows, np.random.default_rng([config.seed, 7, step])
+        )
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
         # Dropout too must not depend on where a run was interrupted.
         torch.manual_seed(config.seed * 1_000_003 + step)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             said = model(*(x.to(device) for x in inputs))
-            loss = axial_loss(said, *(x.to(device) for x in labels), config)
+            pmd, rmd, rows, residues = (x.to(device) for x in labels)
+            loss = axial_loss(said, pmd, rmd, rows, residues, config)
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -223,5 +228,3 @@ def _restore(out: Path, model: AxialModel, optimiser: Any, config: FitAxial, dev
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
-
-

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from scipy.stats import rankdata
 
 from rerank_core.types import FloatArray
 from rerank_peptide.data import PeptideRequest
@@ -22,7 +23,7 @@ def by_votes(requests: Sequence[PeptideRequest]) -> list[FloatArray]:
     out = []
     for r in requests:
         first = r.first_stage()
-        order = np.argsort(np.argsort(first, kind="stable"), kind="stable") / max(len(first), 1)
+        order = rankdata(first) / max(len(first), 1)
         tops = [sum(v == 1 for k, v in c.features.items() if k.startswith("rank:")) for c in r.candidates]
         votes = [sum(k.startswith("rank:") for k in c.features) for c in r.candidates]
         out.append(np.array(tops) * 100.0 + np.array(votes) + order * 0.99)

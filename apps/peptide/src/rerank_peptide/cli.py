@@ -72,9 +72,9 @@ def rerank_command(
 ) -> None:
     """Rerank engines' candidates into one mzTab (CSV, JSONL), with probabilities and q-values."""
     set_threads(threads)
-    from rerank_peptide.pipeline import make_requests, results
     from rerank_peptide.data import tell
     from rerank_peptide.mztab import VALIDITY, write
+    from rerank_peptide.pipeline import make_requests, results
 
     files = _named(candidates)
     _check_output(out)
@@ -110,7 +110,9 @@ def _check_output(out: Path) -> None:
 @app.command("eval")
 def eval_command(
     result: Annotated[Path, typer.Argument(help="mzTab or JSONL of `rerank`, or any engine's mzTab.")],
-    gold: Annotated[Path, typer.Option("--gold", help="Annotated spectra (SEQ= in MGF), or CSV of index and sequence.")],
+    gold: Annotated[
+        Path, typer.Option("--gold", help="Annotated spectra (SEQ= in MGF), or CSV of index and sequence.")
+    ],
     by: Annotated[str | None, typer.Option("--by", help="Also by charge, length or missing (sites).")] = None,
     as_json: JsonFlag = False,
     seed: SeedOption = 0,
@@ -133,7 +135,9 @@ def eval_command(
         charges = {s.id: s.charge for s in file.spectra}
         for name, ids in strata(by, labels, absent, charges).items():
             part = {i: labels[i] for i in ids}
-            rows += judge(part, found, system=f"{system} {name}", seed=seed, names=("peptide_recall", "aa_recall", "oracle@20"))
+            rows += judge(
+                part, found, system=f"{system} {name}", seed=seed, names=("peptide_recall", "aa_recall", "oracle@20")
+            )
     print_rows(rows, as_json)
 
 
@@ -143,7 +147,9 @@ def candidates_command(
     out: OutOption,
     engine: Annotated[str, typer.Option("--engine", help="graph, transformer or compnovo.")] = "graph",
     top: Annotated[int, typer.Option("--top", min=1, help="Candidates a spectrum.")] = 20,
-    expand: Annotated[int, typer.Option("--expand", min=0, help="Also so many mass-preserving variants of the best.")] = 0,
+    expand: Annotated[
+        int, typer.Option("--expand", min=0, help="Also so many mass-preserving variants of the best.")
+    ] = 0,
     model: Annotated[str | None, typer.Option("--model", help="Folder of a fitted transformer.")] = None,
     threads: ThreadsOption = 0,
 ) -> None:
@@ -208,7 +214,9 @@ def plot_command(
     result: Annotated[Path, typer.Argument(help="mzTab of `rerank`.")],
     spectra: Annotated[Path, typer.Option("--spectra", help="The spectra it was made from.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures and index.html.")],
-    index: Annotated[list[int] | None, typer.Option("--index", help="Spectrum index; repeat. Default: first ten.")] = None,
+    index: Annotated[
+        list[int] | None, typer.Option("--index", help="Spectrum index; repeat. Default: first ten.")
+    ] = None,
 ) -> None:
     """Draw annotated mirror spectra: the first candidate above, the second below, doubtful residues coloured."""
     from rerank_peptide.plot import plot

@@ -101,7 +101,9 @@ def _spectrum_notes(spectra: SpectrumFile) -> list[str]:
     titles = [s.title for s in spectra.spectra]
     doubles = len(titles) - len(set(titles))
     if doubles:
-        notes.append(f"{doubles} spectra repeat an earlier title; files that name spectra by title cannot reach these titles")
+        notes.append(
+            f"{doubles} spectra repeat an earlier title; files that name spectra by title cannot reach these titles"
+        )
     return notes
 
 
@@ -148,7 +150,9 @@ def _request(
 ) -> PeptideRequest:
     merged: dict[str, dict[str, Any]] = {}
     for hit in sorted(hits, key=lambda h: h.rank):
-        entry = merged.setdefault(fold(hit.tokens), {"tokens": hit.tokens, "features": {}, "scores": [], "rank": hit.rank})
+        entry = merged.setdefault(
+            fold(hit.tokens), {"tokens": hit.tokens, "features": {}, "scores": [], "rank": hit.rank}
+        )
         name = f"rank:{hit.engine}"
         if name in entry["features"]:
             continue
@@ -201,7 +205,8 @@ def load(folder: Path) -> Dataset[Spectrum, Peptide]:
     splits: dict[str, str] = {}
     for name in ("real_hcd_train", "real_hcd_dev"):
         joined, file = load_requests(
-            folder / "spectra" / f"{name}.mgf.gz", {"compnovo": folder / "candidates" / "compnovocid_candidates.parquet"}
+            folder / "spectra" / f"{name}.mgf.gz",
+            {"compnovo": folder / "candidates" / "compnovocid_candidates.parquet"},
         )
         renamed = [Request(f"{name}:{r.id}", r.query, r.candidates) for r in joined.requests if r.candidates]
         requests += renamed

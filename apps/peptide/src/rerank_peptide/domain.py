@@ -21,6 +21,12 @@ def _features(config: Mapping[str, Any]) -> Reranker:
     return FeatureRanker(config["model"], config["intensity"], float(config["tolerance"]))
 
 
+def _linear(config: Mapping[str, Any]) -> Reranker:
+    from rerank_peptide.rerank import LinearRanker
+
+    return LinearRanker(config["intensity"], float(config["tolerance"]))
+
+
 def _axial(config: Mapping[str, Any]) -> Reranker:
     from rerank_peptide.axial_rerank import AxialRanker
 
@@ -44,16 +50,16 @@ def _sample() -> Dataset[Any, Any]:
 
 methods: dict[str, Method] = {
     "default": Method(
-        _features,
-        "LambdaRank over spectrum, peptide and list features",
-        "LambdaRank (Burges 2010); features ours",
-        ("lightgbm",),
-        _SETTINGS,
+        _linear,
+        "conditional logit over spectrum and peptide features, shrunk towards the hand rule",
+        "McFadden 1974; features ours",
+        (),
+        {"intensity": "packaged", "tolerance": 0.02},
         "0.5 ms a candidate",
     ),
     "features": Method(
         _features,
-        "the same as default",
+        "LambdaRank over spectrum and peptide features, blended with a linear model",
         "LambdaRank (Burges 2010); features ours",
         ("lightgbm",),
         _SETTINGS,
@@ -83,7 +89,7 @@ domain: Domain[Any, Any] = Domain(
     rendering=PeptideRendering(),
     sample=_sample,
     load=load,
-    demo_methods=("score", "mass", "hand", "default", "axial"),
+    demo_methods=("score", "mass", "hand", "default", "features", "axial"),
     notes={
         "sample": "Spectra simulated by this package from textbook proteins, candidates from its own graph engine; "
         "none of their peptides was trained on."

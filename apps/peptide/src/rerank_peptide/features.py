@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,8 +29,9 @@ PEPTIDE_FEATURES: Final = (
 LIST_FEATURES: Final = ("rank", "score_z", "score_gap", "votes", "best_rank", "consensus", "n_candidates")
 RELATIVE: Final = (
     "coverage", "explained", "explained_all", "top20_all", "evidence", "hyperscore", "pcc_log", "cosine_sqrt",
-    "predicted_missing", "unexplained_odds", "explained_odds", "language", "error_spread", "consensus", "n_sites", "likelihood", "cosine", "both_coverage",
-    "top10_all", "n_matched",
+    "predicted_missing", "unexplained_odds",
+    "explained_odds", "language", "error_spread", "consensus", "n_sites", "likelihood", "cosine",
+    "both_coverage", "top10_all", "n_matched",
 )  # fmt: skip
 _ALPHABET: Final = "ACDEFGHKLMNPQRSTVWY"
 
@@ -67,7 +69,7 @@ def _peptide_row(spectrum: Spectrum, tokens: Sequence[str]) -> list[float]:
     letters = plain(tokens)
     ppm, isotope = precursor_error(spectrum, tokens)
     language = language_score(letters)
-    missed = sum(a in "KR" and b != "P" for a, b in zip(letters, letters[1:], strict=False))
+    missed = sum(a in "KR" and b != "P" for a, b in pairwise(letters))
     return [
         min(ppm, 1e4), isotope, len(letters), letters[-1:] in {"K", "R"}, missed, language,
         language / max(len(letters), 1), spectrum.charge, len(tokens) != len(letters),
@@ -75,7 +77,10 @@ def _peptide_row(spectrum: Spectrum, tokens: Sequence[str]) -> list[float]:
     ]  # fmt: skip
 
 
-def _predict(peptides: Sequence[Sequence[str]], charges: Sequence[int], source: IntensitySource) -> list[Any]:
+def predict_intensities(
+    peptides: Sequence[Sequence[str]], charges: Sequence[int], source: IntensitySource
+) -> list[Any]:
+    """Predict b and y intensities of peptides, one array a peptide; see [`rerank_peptide.intensity`][]."""
     own = intensity.packaged()([intensity.encode(p) for p in peptides], charges)
     if source == "packaged":
         return list(own)
@@ -92,7 +97,7 @@ def spectrum_features(
 ) -> FloatArray:
     """Fragment and peptide features, shape (n_candidates, 44)."""
     if predicted is None:
-        predicted = _predict(peptides, [spectrum.charge] * len(peptides), "packaged")
+        predicted = predict_intensities(peptides, [spectrum.charge] * len(peptides), "packaged")
     residues = [residue_masses(p) for p in peptides]
     odds = peaks.packaged()(spectrum, tolerance).astype(np.float64)
     fragments = fragment_features(
@@ -156,8 +161,9 @@ class SpectrumFeatures:
     def __call__(self, requests: Sequence[Request[Spectrum, Any]]) -> list[dict[str, FloatArray]]:
         flat = [c.content for r in requests for c in r.candidates]
         charges = [r.query.charge for r in requests for _ in r.candidates]
-        predicted = _predict(flat, charges, self.source)
-        out, start = [], 0
+        predicted = predict_intensities(flat, charges, self.source)
+        out: list[dict[str, FloatArray]] = []
+        start = 0
         for request in requests:
             peptides = [c.content for c in request.candidates]
             part = predicted[start : start + len(peptides)]
@@ -178,7 +184,7 @@ def complete_scores(spectrum: Spectrum, peptides: Sequence[Sequence[str]], path_
 
     if not peptides:
         return np.empty(0)
-    return packaged_ranker("graph").score_columns(complete_columns(spectrum, peptides, path_scores))
+    return packaged_ranker("features").score_columns(complete_columns(spectrum, peptides, path_scores))
 
 
 def complete_columns(

@@ -88,7 +88,9 @@ def save_ranker(
     folds = min(folds, len(set(groups)))
     honest = out_of_fold(table, gains, groups, folds, params, seed)
     natural = [i for i, e in enumerate(lists) if e.kind != "mutated"] or list(range(len(lists)))
-    calibration, figures = calibrate([table.split(honest)[i] for i in natural], [table.split(gains)[i] for i in natural])
+    calibration, figures = calibrate(
+        [table.split(honest)[i] for i in natural], [table.split(gains)[i] for i in natural]
+    )
     LambdaRank(params).fit(table, gains, seed).save(out)
     write_json(out / "calibration.json", {"knots": calibration.knots, "values": calibration.values})
     write_json(out / "fit.json", {"lists": len(lists), "groups": len(set(groups)), "folds": folds, **figures})
@@ -110,8 +112,8 @@ def calibrate(scores: Sequence[FloatArray], gains: Sequence[FloatArray]) -> tupl
     x = np.array([confidence(s)[t] for s, t in zip(scores, tops, strict=True)])
     y = np.array([g[t] for g, t in zip(gains, tops, strict=True)])
     # Other candidates anchor the low end: they are seldom right, and say so.
-    rest = [(confidence(s)[i], g[i]) for s, g, t in zip(scores, gains, tops, strict=True) for i in range(len(s)) if i != t]
+    rest = [
+        (confidence(s)[i], g[i]) for s, g, t in zip(scores, gains, tops, strict=True) for i in range(len(s)) if i != t
+    ]
     model = Isotonic.fit(np.concatenate([x, [a for a, _ in rest]]), np.concatenate([y, [b for _, b in rest]]))
     return model, {"top1": float(y.mean()), "ece_in_sample": ece(model.predict(x), y)}
-
-

@@ -309,7 +309,7 @@ def fragment_features(mz, intensity, odds, residues, charge, predicted, precurso
     rows = np.concatenate([[0], np.cumsum(np.maximum(sizes - 1, 0))]).astype(np.int64)
     return _score_all(
         mz, intensity, odds, np.concatenate(residues), starts, charge,
-        np.concatenate([p for p in predicted]).astype(np.float64).reshape(-1, 4), rows, tolerance, precursor_mz,
+        np.concatenate(list(predicted)).astype(np.float64).reshape(-1, 4), rows, tolerance, precursor_mz,
         len(FRAGMENT_FEATURES), PROTON, WATER, AMMONIA, CARBON_MONOXIDE, ISOTOPE, _IMMONIUM, _IMMONIUM_OF,
     )  # fmt: skip
 

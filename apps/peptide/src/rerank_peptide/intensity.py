@@ -59,12 +59,12 @@ def _site_inputs(flat, starts, charges, basic_k, basic_r, basic_h, proline, n_si
         for c in code:
             k += c == basic_k
             r += c == basic_r
-            total += c == basic_k or c == basic_r or c == basic_h
+            total += c in (basic_k, basic_r, basic_h)
             prolines += c == proline
         z = min(max(charges[p], 1), 6)
         left = 0
         for i in range(n - 1):
-            left += code[i] == basic_k or code[i] == basic_r or code[i] == basic_h
+            left += code[i] in (basic_k, basic_r, basic_h)
             for o in range(8):
                 at = i + o - 3
                 if 0 <= at < n:
@@ -178,9 +178,7 @@ def ms2pip_intensities(
         for i, p in enumerate(peptides)
         if 3 <= sum(not is_terminal(t) for t in p) <= 98 and "[+" not in to_proforma(p) and "[-" not in to_proforma(p)
     ]
-    psms = [
-        psm_utils.PSM(peptidoform=f"{to_proforma(peptides[i])}/{charges[i]}", spectrum_id=str(i)) for i in usable
-    ]
+    psms = [psm_utils.PSM(peptidoform=f"{to_proforma(peptides[i])}/{charges[i]}", spectrum_id=str(i)) for i in usable]
     out: list[NDArray[np.float32] | None] = [None] * len(peptides)
     if not psms:
         return out

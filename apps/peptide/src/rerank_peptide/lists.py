@@ -71,9 +71,11 @@ def labelled(config: FitBase, *, test: bool = False) -> Iterator[tuple[SpectrumF
         sim = config.simulated
         train, held = split_proteins(read_fasta(sim.proteins), sim.holdout)
         for spectra, labels, owners in simulate_proteome(held if test else train, sim.n, seed=sim.seed):
-            yield SpectrumFile(spectra, labels, path="(simulated)"), None, {
-                s.id: o for s, o in zip(spectra, owners, strict=True)
-            }
+            yield (
+                SpectrumFile(spectra, labels, path="(simulated)"),
+                None,
+                {s.id: o for s, o in zip(spectra, owners, strict=True)},
+            )
 
 
 def examples(config: FitBase, kinds: Sequence[str], *, test: bool = False, top: int = 20) -> list[Example]:

@@ -162,7 +162,7 @@ def parse_peptide(text: str) -> tuple[str, ...]:
     while position < len(body):
         unit = _UNIT.match(body, position)
         if unit is None:
-            raise PeptideError(f"cannot read {body[position:position + 8]!r} in peptide {text!r}")
+            raise PeptideError(f"cannot read {body[position : position + 8]!r} in peptide {text!r}")
         deltas = _deltas(unit["mods"], unit["residue"], text)
         if not tokens and len(deltas) == 1 and round(deltas[0], 3) in {42.011, 43.006, -17.027}:
             terminal, deltas = [*terminal, *deltas], []  # these sit on the N-terminus whatever residue they are put on
@@ -257,7 +257,8 @@ def _tag(delta: str) -> str:
 
 def modifications(tokens: Sequence[str]) -> list[tuple[int, float]]:
     """Return (position, delta) of each modification: 0 is the N-terminus, residues count from 1."""
-    out, position = [], 0
+    out: list[tuple[int, float]] = []
+    position = 0
     for token in tokens:
         if is_terminal(token):
             out.extend((0, token_mass(d)) for d in re.findall(_DELTA, token))

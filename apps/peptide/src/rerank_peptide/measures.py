@@ -159,6 +159,9 @@ def judge(
         column = {i: r[name] for i, r in rows.items()}
         if name == "ECE":
             column = {i: v for i, v in column.items() if not math.isnan(v[0])}
+        if not column:  # a method without probabilities has no calibration error
+            out.append(Row(system, name, math.nan, 0, math.nan, math.nan))
+            continue
         out.append(summarise(Aggregate(name, AGGREGATES[name]), column, system=system, seed=seed, n_boot=n_boot))
     return out
 

@@ -186,7 +186,10 @@ def _write_csv(path: str | Path, found: Sequence[Identification], delimiter: str
         writer.writerow(list(rows[0]) if rows else ["spectrum_index", "sequence"])
         for row in rows:
             writer.writerow(
-                [",".join(f"{v:.3f}" for v in x) if isinstance(x, list) else "" if x is None else x for x in row.values()]
+                [
+                    ",".join(f"{v:.3f}" for v in x) if isinstance(x, list) else "" if x is None else x
+                    for x in row.values()
+                ]
             )
 
 
@@ -283,6 +286,4 @@ def _ours(row: Mapping[str, str]) -> tuple[str, Prediction]:
         probability = number("search_engine_score[1]")
     tokens = parse_peptide(row["opt_global_cv_MS:1003169_proforma_peptidoform_sequence"])
     index = row["spectra_ref"].rpartition("=")[2]
-    return index, Prediction(
-        tokens, int(row["opt_global_rank"]), int(row["opt_global_first_rank"]), score, probability
-    )
+    return index, Prediction(tokens, int(row["opt_global_rank"]), int(row["opt_global_first_rank"]), score, probability)

@@ -168,7 +168,7 @@ class PeakModel:
         x = (peak_features(spectrum, tolerance) - self.mean) / self.scale
         x = np.maximum(x @ self.w1 + self.b1, 0)
         x = np.maximum(x @ self.w2 + self.b2, 0)
-        return x @ self.w3 + self.b3
+        return np.asarray(x @ self.w3 + self.b3, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -103,7 +103,9 @@ def results(
         contents = {c.id: c.content for c in request.candidates}
         for item in ranking.items[: top or 1]:
             support[request.id, item.id] = residue_support(request.query, contents[item.id])
-    rmd = getattr(reranker, "residue_deviation", {})
+    rmd = getattr(reranker, "residue_deviation", None)
+    if rmd is not None and not rmd:  # a run that was taken up again, or ran elsewhere
+        reranker.scores(ordered)
     return identifications(ordered, rankings, probabilities, support, rmd, top)
 
 
@@ -186,5 +188,3 @@ def simulate_file(proteins: Path, out: Path, n: int, seed: int, intensity: str) 
         raise InputError("no peptide of 7 to 30 residues in these proteins", proteins)
     write_mgf(out, spectra, labels)
     return len(spectra)
-
-

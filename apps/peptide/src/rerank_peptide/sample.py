@@ -31,7 +31,9 @@ def sample(seed: int = 0, n: int = N_SPECTRA, top: int = 20) -> Dataset[Spectrum
     requests: list[PeptideRequest] = []
     for spectrum in spectra:
         found = paths(spectrum, params)
-        candidates = tuple(Candidate(to_proforma(t), t, s, {"rank:graph": float(i)}) for i, (t, s) in enumerate(found, 1))
+        candidates = tuple(
+            Candidate(to_proforma(t), t, s, {"rank:graph": float(i)}) for i, (t, s) in enumerate(found, 1)
+        )
         requests.append(Request(spectrum.id, spectrum, candidates))
     gold = gold_of(requests, labels)
     return Dataset(requests, gold, {r.id: owner for r, (_, owner) in zip(requests, chosen, strict=True)})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from scipy.special import ndtr
@@ -114,7 +114,7 @@ def simulate(
     return spectra, labels
 
 
-def _predict(tokens: Sequence[tuple[str, ...]], charges: Sequence[int], params: SimulationParams) -> list[FloatArray]:
+def _predict(tokens: Sequence[tuple[str, ...]], charges: Sequence[int], params: SimulationParams) -> list[Any]:
     network = packaged()([encode(t) for t in tokens], charges)
     if params.intensity == "packaged":
         return list(network)

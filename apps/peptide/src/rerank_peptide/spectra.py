@@ -119,7 +119,9 @@ def _is_profile(mz: FloatArray, intensity: FloatArray) -> bool:
         return False
     spacing = np.diff(np.sort(mz))
     spacing = spacing[spacing > 0]
-    return bool(spacing.size and np.median(spacing) < 0.02 and np.median(spacing / np.sort(mz)[1 : spacing.size + 1]) < 4e-5)
+    return bool(
+        spacing.size and np.median(spacing) < 0.02 and np.median(spacing / np.sort(mz)[1 : spacing.size + 1]) < 4e-5
+    )
 
 
 def _centroid(mz: FloatArray, intensity: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -251,7 +253,11 @@ def _read_mzml(path: Path) -> Iterator[_Entry]:
             for entry in reader:
                 if entry.get("ms level", 2) < 2:
                     continue
-                yield _mzml_fields(entry), entry.get("m/z array", np.empty(0)), entry.get("intensity array", np.empty(0))
+                yield (
+                    _mzml_fields(entry),
+                    entry.get("m/z array", np.empty(0)),
+                    entry.get("intensity array", np.empty(0)),
+                )
     except (XMLSyntaxError, PyteomicsError) as error:
         raise InputError(f"damaged mzML, it may be cut off ({error}); fetch or convert it again", path) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

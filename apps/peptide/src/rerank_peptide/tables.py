@@ -280,7 +280,16 @@ def _dialect(header: Sequence[str]) -> _Dialect | None:
     return generic
 
 
-_SPECTRUM: Final = ("title", "spectrum_title", "spectrum_index", "index", "spectrum_id", "spectrum", "scan", "scan_number")
+_SPECTRUM: Final = (
+    "title",
+    "spectrum_title",
+    "spectrum_index",
+    "index",
+    "spectrum_id",
+    "spectrum",
+    "scan",
+    "scan_number",
+)
 _SEQUENCE: Final = ("proforma", "sequence", "peptide", "modified_sequence", "prediction", "predictions", "peptidoform")
 _SCORE: Final = ("score", "log_prob", "log_probs", "confidence", "probability", "search_engine_score", "-10lgp")
 
@@ -306,7 +315,13 @@ def _instanovo(row: Mapping[str, Any], name: str) -> Iterator[_Row]:
 
 def _deepnovo(row: Mapping[str, Any], name: str) -> Iterator[_Row]:
     tail = str(row["scan"]).rpartition(":")[2]
-    yield name, ("index" if ":" in str(row["scan"]) else "scan", tail), None, row["output_seq"], _float(row["output_score"])
+    yield (
+        name,
+        ("index" if ":" in str(row["scan"]) else "scan", tail),
+        None,
+        row["output_seq"],
+        _float(row["output_score"]),
+    )
 
 
 def _pepnet(row: Mapping[str, Any], name: str) -> Iterator[_Row]:

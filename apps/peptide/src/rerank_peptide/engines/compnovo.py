@@ -84,7 +84,9 @@ def candidates(
     """
     params = params or CompNovoParams()
     if not available():
-        raise RerankError("CompNovoCID and FileConverter are not on the PATH; install OpenMS 2.x (Debian: apt install topp)")
+        raise RerankError(
+            "CompNovoCID and FileConverter are not on the PATH; install OpenMS 2.x (Debian: apt install topp)"
+        )
     with tempfile.TemporaryDirectory(prefix="compnovo-") as name:
         folder = Path(name)
         # Retention time carries the position through: CompNovo reports nothing else of the spectrum's identity.

@@ -96,7 +96,7 @@ def _evidence(mz, odds, total, charge, n_bins, width, tolerance, missing_b, miss
             if prefix <= 0 or prefix >= total:
                 continue
             w = odds[i, kind]
-            centre = int(round(prefix / width))
+            centre = int(prefix / width + 0.5)
             for k in range(max(centre - spread, 0), min(centre + spread + 1, n_bins)):
                 off = abs(k * width - prefix) / tolerance
                 if off > 1.2:

@@ -62,9 +62,7 @@ class TransformerEngine(nn.Module):
         self, tokens: Tensor, mass: Tensor, charge: Tensor, direction: Tensor, memory: Tensor, padding: Tensor
     ) -> Tensor:
         """Next-token logits, shape (batch, length + 1, n_tokens); place i predicts token i."""
-        embedded = self.decoder.embed(
-            tokens, mass, charge, direction, memory=memory, memory_key_padding_mask=padding
-        )
+        embedded = self.decoder.embed(tokens, mass, charge, direction, memory=memory, memory_key_padding_mask=padding)
         return self.decoder.score_embeddings(embedded)
 
 
@@ -108,7 +106,13 @@ def candidates(
 
 
 def _beam(
-    engine: TransformerEngine, spectrum: Spectrum, memory: Tensor, padding: Tensor, direction: int, beams: int, ppm: float
+    engine: TransformerEngine,
+    spectrum: Spectrum,
+    memory: Tensor,
+    padding: Tensor,
+    direction: int,
+    beams: int,
+    ppm: float,
 ) -> list[tuple[tuple[str, ...], float]]:
     target = spectrum.mass - WATER
     slack = ppm * 1e-6 * spectrum.mass
@@ -173,7 +177,9 @@ def fit_transformer(config: FitTransformer, out: Path, *, resume: bool = True) -
     out.mkdir(parents=True, exist_ok=True)
     for step in range(start, config.steps):
         rng = np.random.default_rng([config.seed, step])
-        loss = _loss(engine, [data[i] for i in rng.integers(0, len(data), config.batch_size)], config.max_peaks, rng, device)
+        loss = _loss(
+            engine, [data[i] for i in rng.integers(0, len(data), config.batch_size)], config.max_peaks, rng, device
+        )
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(engine.parameters(), 1.5)
@@ -193,7 +199,11 @@ def fit_transformer(config: FitTransformer, out: Path, *, resume: bool = True) -
 
 
 def _loss(
-    engine: TransformerEngine, items: Sequence[tuple[Spectrum, list[int]]], limit: int, rng: np.random.Generator, device: str
+    engine: TransformerEngine,
+    items: Sequence[tuple[Spectrum, list[int]]],
+    limit: int,
+    rng: np.random.Generator,
+    device: str,
 ) -> Tensor:
     n = len(items)
     direction = rng.integers(0, 2, n)

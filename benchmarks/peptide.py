@@ -1,0 +1,140 @@
+"""Speed and quality of rerank-peptide: ``python benchmarks/peptide.py speed|quality|six [--data FOLDER]``.
+
+``quality`` and ``six`` read development data that is not part of the project (see docs/peptide.md); ``speed`` needs none.
+Each prints a table; times are CPU seconds of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def timed(name: str, amount: float, unit: str, start: float) -> None:
+    seconds = time.process_time() - start
+    print(f"{name:<44} {amount / seconds:>12,.1f} {unit}/s   ({seconds:.2f} CPU s)", flush=True)
+
+
+def speed() -> None:
+    import torch
+
+    from rerank_peptide.axial import AxialModel, AxialParams, collate, tokenise
+    from rerank_peptide.engines import graph
+    from rerank_peptide.matching import pmd_pairs
+    from rerank_peptide.proteins import TEXTBOOK, digest
+    from rerank_peptide.simulate import simulate
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    many = [tuple(rng.choice(list("GASPVTLNDQKEMHFRYW"), 15)) for _ in range(2000)]
+    left, right = rng.integers(0, 2000, (2, 200_000))
+    pmd_pairs(many, left[:10], right[:10])
+    start = time.process_time()
+    pmd_pairs(many, left, right)
+    timed("PMD, peptides of 15 residues", 200_000, "pairs", start)
+
+    peptides = [p for p, _ in digest(TEXTBOOK.items())]
+    simulate(peptides[:3])
+    start = time.process_time()
+    spectra, _ = simulate(peptides * 3)
+    timed("simulated spectra", len(spectra), "spectra", start)
+
+    graph.candidates(spectra[:2])
+    start = time.process_time()
+    graph.candidates(spectra[:60])
+    timed("graph engine, complete", 60, "spectra", start)
+
+    net = AxialModel(AxialParams()).eval()
+    tokens = [tokenise([tuple(rng.choice(list("GASPVTL"), 15)) for _ in range(6)]) for _ in range(32)]
+    peaks = [np.sort(rng.uniform(0.01, 1, (150, 2)), axis=0).astype(np.float32) * [1500, 1] for _ in range(32)]
+    batch = collate([p.astype(np.float32) for p in peaks], [1500.0] * 32, [2] * 32, tokens)
+    with torch.inference_mode():
+        start = time.process_time()
+        net(*batch)
+    timed("axial forward, official size, 6 candidates", 32, "spectra", start)
+
+
+def quality(data: Path) -> None:
+    from rerank_core.statistics import paired_bootstrap
+    from rerank_peptide.data import gold_of, join
+    from rerank_peptide.domain import domain
+    from rerank_peptide.pipeline import as_file, run_engine
+    from rerank_peptide.spectra import read_spectra
+    from rerank_peptide.tables import read_candidates
+
+    file = read_spectra(data / "spectra" / "real_hcd_dev.mgf.gz")
+    compnovo = read_candidates(data / "candidates" / "compnovocid_candidates.parquet", "compnovo")
+    start = time.process_time()
+    own = as_file("graph", file.spectra, run_engine("graph", file.spectra, 20))
+    print(f"graph engine: {(time.process_time() - start) / len(file.spectra):.3f} CPU s a spectrum")
+    instanovo = read_spectra(data / "spectra" / "instanovo_example_100.mgf.gz")
+    beams = read_candidates(data / "candidates" / "instanovo_beams_100_spectra.parquet", "instanovo")
+    sets = {
+        "CompNovo, dev": (file, [compnovo]),
+        "graph, dev": (file, [own]),
+        "CompNovo + graph, dev": (file, [compnovo, own]),
+        "InstaNovo beams": (instanovo, [beams]),
+    }
+    methods = ("score", "votes", "mass", "mass-score", "hand", "features", "axial")
+    print(f"{'lists':<24}{'n':>5} " + "".join(f"{m:>12}" for m in methods) + f"{'oracle':>12}")
+    for name, (spectra, candidates) in sets.items():
+        requests = join(spectra, candidates).requests
+        gold = gold_of(requests, spectra.labels)
+        n = len(requests)
+        hits: dict[str, dict[str, float]] = {}
+        for method in methods:
+            ranked = domain.method(method).rerank(requests)
+            hits[method] = {r.id: gold[r.id].get(r.items[0].id, 0.0) if r.items else 0.0 for r in ranked}
+        oracle = sum(max(g.values(), default=0.0) for g in gold.values()) / n
+        print(
+            f"{name:<24}{n:>5} "
+            + "".join(f"{np.mean(list(hits[m].values())):>12.3f}" for m in methods)
+            + f"{oracle:>12.3f}"
+        )
+        for other in ("score", "hand"):
+            d, low, high, p = paired_bootstrap(hits["features"], hits[other])
+            print(f"    features - {other}: {d:+.3f} [{low:+.3f}, {high:+.3f}] p {p:.4f}", flush=True)
+
+
+def six(data: Path) -> None:
+    """Nine thousand spectra x six engines, joined and reranked; peaks are simulated, the file holds none."""
+    import pandas as pd
+
+    from rerank_peptide.data import join
+    from rerank_peptide.domain import domain
+    from rerank_peptide.simulate import simulate
+    from rerank_peptide.spectra import Spectrum, SpectrumFile
+    from rerank_peptide.tables import read_candidates
+
+    path = data / "candidates" / "six_engines_9000_spectra.parquet"
+    table = pd.read_parquet(path).dropna(subset=["sequence"]).drop_duplicates("spectrum_index")
+    made, _ = simulate(list(table.sequence))
+    spectra = [
+        Spectrum(int(r.spectrum_index), str(r.spectrum_index), s.mz, s.intensity, float(r.precursor_mz), int(r.charge))
+        for r, s in zip(table.itertuples(), made, strict=True)
+    ]
+    start, wall = time.process_time(), time.perf_counter()
+    joined = join(SpectrumFile(spectra), [read_candidates(path, "x")])
+    print(
+        f"joined {sum(len(r.candidates) for r in joined.requests)} candidates: {time.process_time() - start:.1f} CPU s"
+    )
+    domain.method("features").rerank(joined.requests)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"with reranking: {time.process_time() - start:.1f} CPU s, {time.perf_counter() - wall:.1f} s, {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("speed", "quality", "six"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/peptide"))
+    arguments = parser.parse_args()
+    if arguments.part == "speed":
+        speed()
+    elif arguments.part == "quality":
+        quality(arguments.data)
+    else:
+        six(arguments.data)
