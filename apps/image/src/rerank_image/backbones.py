@@ -142,7 +142,9 @@ def _lite0(path: Path) -> Backbone:
     fit_weights(network, load_tensors(path), path)
     network.eval()
     mean, std = HALF
-    return Backbone("efficientnet-lite0", network.extract_features, mean, std, None, f"efficientnet-lite0:{digest_of(path)}")
+    return Backbone(
+        "efficientnet-lite0", network.extract_features, mean, std, None, f"efficientnet-lite0:{digest_of(path)}"
+    )
 
 
 def _timm(name: str, path: Path) -> Backbone:
@@ -159,7 +161,9 @@ def _timm(name: str, path: Path) -> Backbone:
     fit_weights(network, state, path)
     network.eval()
     cfg = network.pretrained_cfg
-    return Backbone(name, network.forward_features, tuple(cfg["mean"]), tuple(cfg["std"]), None, f"{name}:{digest_of(path)}")
+    return Backbone(
+        name, network.forward_features, tuple(cfg["mean"]), tuple(cfg["std"]), None, f"{name}:{digest_of(path)}"
+    )
 
 
 def fit_weights(network: Any, state: Mapping[str, Any], path: Path) -> None:
@@ -171,5 +175,3 @@ def fit_weights(network: Any, state: Mapping[str, Any], path: Path) -> None:
     needed = [k for k in missing if not k.endswith("num_batches_tracked")]
     if needed:
         raise InputError(f"weights of another network: {needed[0]!r} is missing ({len(needed)} in all)", path)
-
-

@@ -91,9 +91,7 @@ def _jitter(
     return (float(x), float(y), float(x + side), float(y + side))
 
 
-def _view(
-    rng: np.random.Generator, photo: Image.Image, number: int, box: tuple[float, float, float, float]
-) -> View:
+def _view(rng: np.random.Generator, photo: Image.Image, number: int, box: tuple[float, float, float, float]) -> View:
     """Cut a region with a tilt, blur it by rescaling, change brightness, contrast and colour, maybe mirror it."""
     from PIL import Image, ImageEnhance, ImageOps
 

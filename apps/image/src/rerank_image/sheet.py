@@ -85,13 +85,22 @@ def write_html(path: Path, strips: Iterable[Strip], load: Callable[[str], Image.
 
     count = 0
     with atomic_write(path) as out:
-        out.write(f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>\n")
-        out.write(f"<h1>{html.escape(title)}</h1><p class=note>Each query: first results before reranking, and after.</p><p class=key>")
-        out.write("".join(f"<span><i style='background:{c}'></i>{n or 'unlabelled'}</span>" for n, c in LABELS.items()) + "</p>\n")
+        out.write(
+            f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>\n"
+        )
+        out.write(
+            f"<h1>{html.escape(title)}</h1><p class=note>Each query: first results before reranking, and after.</p><p class=key>"
+        )
+        out.write(
+            "".join(f"<span><i style='background:{c}'></i>{n or 'unlabelled'}</span>" for n, c in LABELS.items())
+            + "</p>\n"
+        )
         for strip in strips:
             own = None if strip.picture is None else thumbnail(strip.picture, 96)
             shown = f"<img src='{own}' alt=query>" if own else "(no picture)"
-            out.write(f"<section><div class=query>{shown}<div class=name>{html.escape(strip.query)}</div></div><div class=lists>")
+            out.write(
+                f"<section><div class=query>{shown}<div class=name>{html.escape(strip.query)}</div></div><div class=lists>"
+            )
             for word, cells in (("before", strip.before), ("after", strip.after)):
                 out.write(f"<div class='row {word}'><b>{word}</b>")
                 for cell in cells:
@@ -100,7 +109,9 @@ def write_html(path: Path, strips: Iterable[Strip], load: Callable[[str], Image.
             out.write("</div></section>\n")
             count += 1
         table = ",".join(f'"{s}"' for s in sources)
-        out.write(f"<script>const t=[{table}];for(const i of document.querySelectorAll('img[data-t]'))i.src=t[i.dataset.t]</script></html>\n")
+        out.write(
+            f"<script>const t=[{table}];for(const i of document.querySelectorAll('img[data-t]'))i.src=t[i.dataset.t]</script></html>\n"
+        )
     return count
 
 
@@ -110,8 +121,12 @@ def _figure(cell: Cell, number: int | None, word: str) -> str:
         way = "up" if cell.after < cell.before else "down"
         move = f" <span class={way}>{'▲' if way == 'up' else '▼'}{abs(cell.before - cell.after)}</span>"
     rank = cell.before if word == "before" else cell.after
-    image = f"<img data-t={number} alt='{html.escape(Path(cell.path).name, quote=True)}'>" if number is not None else "gone"
-    tip = html.escape(f"{cell.path}\nbefore {cell.before}, after {cell.after}, score {cell.score:.4f}\n{cell.label}", quote=True)
+    image = (
+        f"<img data-t={number} alt='{html.escape(Path(cell.path).name, quote=True)}'>" if number is not None else "gone"
+    )
+    tip = html.escape(
+        f"{cell.path}\nbefore {cell.before}, after {cell.after}, score {cell.score:.4f}\n{cell.label}", quote=True
+    )
     colour = LABELS.get(cell.label, LABELS[""])
     return (
         f"<figure style='--c:{colour}' title='{tip}'><div>{image}</div>"
