@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -272,5 +273,5 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     assert len(boxes) == 24 and all(len(row) == 10 for row in boxes)
     for row in boxes:
         assert all(shown for *_, shown in row)
-        assert all(b[0] >= a[1] for a, b in zip(row, row[1:], strict=False)), "thumbnails overlap"
+        assert all(b[0] >= a[1] for a, b in itertools.pairwise(row)), "thumbnails overlap"
     assert (tmp_path / "sheet.png").stat().st_size > 10_000

@@ -169,7 +169,7 @@ def _timm(name: str, path: Path) -> Backbone:
 def fit_weights(network: Any, state: Mapping[str, Any], path: Path) -> None:
     """Load a state dict and say plainly when it is another network's."""
     try:
-        missing, unexpected = network.load_state_dict(dict(state), strict=False)
+        missing, _ = network.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         raise InputError(f"weights of another network: {str(error).splitlines()[-1].strip()[:200]}", path) from None
     needed = [k for k in missing if not k.endswith("num_batches_tracked")]

@@ -126,7 +126,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
         from numpy._core import multiarray
 
         for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            _ALLOWED[module, "_reconstruct"] = multiarray._reconstruct  # type: ignore[attr-defined]
+            _ALLOWED[module, "_reconstruct"] = multiarray._reconstruct
             _ALLOWED[module, "scalar"] = multiarray.scalar
         _ALLOWED["numpy", "ndarray"] = np.ndarray
         _ALLOWED["numpy", "dtype"] = np.dtype

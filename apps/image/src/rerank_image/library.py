@@ -295,14 +295,15 @@ def _queries(
     queries: Path, gnd: Path | None
 ) -> tuple[list[Path], list[Sequence[float] | None], list[Mapping[str, str] | None]]:
     if gnd is None:
-        files = [queries] if queries.is_file() else find_pictures(queries).files
-        if not files:
+        found = [queries] if queries.is_file() else find_pictures(queries).files
+        if not found:
             raise InputError("holds no pictures", queries)
-        return files, [None] * len(files), [None] * len(files)
+        return found, [None] * len(found), [None] * len(found)
     from rerank_image.data import read_truth
 
     truth = read_truth(gnd)
-    files, labels = [], []
+    files: list[Path] = []
+    labels: list[Mapping[str, str] | None] = []
     for name, t in zip(truth.queries, truth.truths, strict=True):
         path = queries / name if (queries / name).is_file() else queries / f"{name}.jpg"
         if not path.is_file():

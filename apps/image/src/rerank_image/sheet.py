@@ -20,11 +20,14 @@ LABELS = {"easy": "#1a7f37", "hard": "#bf8700", "junk": "#8c959f", "negative": "
 _STYLE = """
 body{font:13px/1.4 system-ui,sans-serif;margin:16px;color:#1f2328;background:#fff}
 h1{font-size:18px;margin:0 0 4px} .note{color:#59636e;margin:0 0 12px}
-.key span{display:inline-block;margin-right:12px} .key i{display:inline-block;width:12px;height:12px;margin-right:4px;vertical-align:-1px}
+.key span{display:inline-block;margin-right:12px}
+.key i{display:inline-block;width:12px;height:12px;margin-right:4px;vertical-align:-1px}
 section{display:flex;gap:12px;padding:10px 0;border-top:1px solid #d0d7de;align-items:flex-start}
 .query{flex:0 0 100px} .lists{flex:1 1 auto;min-width:0;overflow-x:auto}
 .row{display:flex;gap:6px;margin-bottom:6px;align-items:flex-start} .row>b{flex:0 0 46px;color:#59636e;font-weight:500}
-figure{margin:0;flex:0 0 76px;width:76px} figure div{height:70px;border:3px solid var(--c);border-radius:4px;overflow:hidden;display:flex;align-items:center;justify-content:center;background:#f6f8fa}
+figure{margin:0;flex:0 0 76px;width:76px}
+figure div{height:70px;border:3px solid var(--c);border-radius:4px;overflow:hidden}
+figure div{display:flex;align-items:center;justify-content:center;background:#f6f8fa}
 figure img{max-width:70px;max-height:70px} .query img{max-width:96px;max-height:96px;border:1px solid #d0d7de}
 figcaption{font-size:10px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis} .up{color:#1a7f37} .down{color:#cf222e}
 .name{overflow-wrap:anywhere;font-size:11px}
@@ -110,7 +113,8 @@ def write_html(path: Path, strips: Iterable[Strip], load: Callable[[str], Image.
             count += 1
         table = ",".join(f'"{s}"' for s in sources)
         out.write(
-            f"<script>const t=[{table}];for(const i of document.querySelectorAll('img[data-t]'))i.src=t[i.dataset.t]</script></html>\n"
+            f"<script>const t=[{table}];"
+            "for(const i of document.querySelectorAll('img[data-t]'))i.src=t[i.dataset.t]</script></html>\n"
         )
     return count
 
