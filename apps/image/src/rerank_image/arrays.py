@@ -36,7 +36,9 @@ def as_matrix(x: ArrayLike, name: str = "descriptors") -> Matrix:
     # a sum over the row is finite exactly when no entry is NaN or infinite (up to overflow, which is bad input too)
     bad = np.flatnonzero(~np.isfinite(m.sum(axis=1)))
     if bad.size:
-        raise InputError(f"{name}: row {bad[0]} holds NaN or infinity ({bad.size} such rows); extract it again or drop it")
+        raise InputError(
+            f"{name}: row {bad[0]} holds NaN or infinity ({bad.size} such rows); extract it again or drop it"
+        )
     return m
 
 

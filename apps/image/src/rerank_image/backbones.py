@@ -142,7 +142,9 @@ def _lite0(path: Path) -> Backbone:
     fit_weights(network, load_tensors(path), path)
     network.eval()
     mean, std = HALF
-    return Backbone("efficientnet-lite0", network.extract_features, mean, std, None, f"efficientnet-lite0:{digest_of(path)}")
+    return Backbone(
+        "efficientnet-lite0", network.extract_features, mean, std, None, f"efficientnet-lite0:{digest_of(path)}"
+    )
 
 
 def _timm(name: str, path: Path) -> Backbone:
@@ -159,17 +161,17 @@ def _timm(name: str, path: Path) -> Backbone:
     fit_weights(network, state, path)
     network.eval()
     cfg = network.pretrained_cfg
-    return Backbone(name, network.forward_features, tuple(cfg["mean"]), tuple(cfg["std"]), None, f"{name}:{digest_of(path)}")
+    return Backbone(
+        name, network.forward_features, tuple(cfg["mean"]), tuple(cfg["std"]), None, f"{name}:{digest_of(path)}"
+    )
 
 
 def fit_weights(network: Any, state: Mapping[str, Any], path: Path) -> None:
     """Load a state dict and say plainly when it is another network's."""
     try:
-        missing, unexpected = network.load_state_dict(dict(state), strict=False)
+        missing, _ = network.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         raise InputError(f"weights of another network: {str(error).splitlines()[-1].strip()[:200]}", path) from None
     needed = [k for k in missing if not k.endswith("num_batches_tracked")]
     if needed:
         raise InputError(f"weights of another network: {needed[0]!r} is missing ({len(needed)} in all)", path)
-
-

@@ -80,7 +80,9 @@ def rerank(
 
 @app.command("eval")
 def evaluate(
-    ranks: Annotated[list[Path], typer.Argument(help="Rankings (.npz, TREC run); from the second on, against the first.")],
+    ranks: Annotated[
+        list[Path], typer.Argument(help="Rankings (.npz, TREC run); from the second on, against the first.")
+    ],
     gnd: Annotated[
         Path | None, typer.Option("--gnd", help="Ground truth: JSON, revisitop's .pkl, or a folder of class folders.")
     ] = None,
@@ -91,7 +93,9 @@ def evaluate(
         str, typer.Option("--ap-denominator", help="all positives (the protocol), or found: at most the list's length.")
     ] = "all",
     plain: Annotated[bool, typer.Option("--classes", help="Also rectangular mAP, P@k, R@k and the N-S score.")] = False,
-    qrels: Annotated[Path | None, typer.Option("--write-qrels", help="Also write the ground truth as TREC qrels.")] = None,
+    qrels: Annotated[
+        Path | None, typer.Option("--write-qrels", help="Also write the ground truth as TREC qrels.")
+    ] = None,
     as_json: JsonFlag = False,
     seed: SeedOption = 0,
 ) -> None:
@@ -206,7 +210,9 @@ def info(index_folder: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None
     from rerank_image.index import open_index
 
     opened = open_index(index_folder)
-    print_json({"pictures": len(opened), "dims": opened.dims, **{k: v for k, v in opened.config.items() if k != "dims"}})
+    print_json(
+        {"pictures": len(opened), "dims": opened.dims, **{k: v for k, v in opened.config.items() if k != "dims"}}
+    )
 
 
 @app.command()
@@ -257,13 +263,19 @@ def explain(
     """Say which neighbours moved a picture in SuperGlobal's ranking, and by how much."""
     from rerank_image.library import explain_picture
 
-    answer = explain_picture(index_folder, picture, result, top=top, settings=settings(config), threads=set_threads(threads))
+    answer = explain_picture(
+        index_folder, picture, result, top=top, settings=settings(config), threads=set_threads(threads)
+    )
     if as_json:
         print_json(answer)
         return
-    print(f"{answer['path']}: rank {answer['was']} -> {answer['rank']}, score {answer['before']:.4f} -> {answer['score']:.4f}")
+    print(
+        f"{answer['path']}: rank {answer['was']} -> {answer['rank']}, score {answer['before']:.4f} -> {answer['score']:.4f}"
+    )
     for n in answer["neighbours"]:
-        print(f"  {n['contribution']:+.5f}  weight {n['weight']:.4f}  similarity to query {n['similarity']:.4f}  {n['path']}")
+        print(
+            f"  {n['contribution']:+.5f}  weight {n['weight']:.4f}  similarity to query {n['similarity']:.4f}  {n['path']}"
+        )
 
 
 @app.command()
@@ -291,5 +303,3 @@ def sheet(
 def main() -> None:
     """Run the command."""
     run(app)
-
-

@@ -126,7 +126,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
         from numpy._core import multiarray
 
         for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            _ALLOWED[module, "_reconstruct"] = multiarray._reconstruct  # type: ignore[attr-defined]
+            _ALLOWED[module, "_reconstruct"] = multiarray._reconstruct
             _ALLOWED[module, "scalar"] = multiarray.scalar
         _ALLOWED["numpy", "ndarray"] = np.ndarray
         _ALLOWED["numpy", "dtype"] = np.dtype
@@ -224,9 +224,7 @@ def write_ranks(path: str | Path, hits: Hits, info: Mapping[str, Any] | None = N
     import json
 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file, ranks=hits.ids.astype(np.int64), scores=hits.scores, info=np.array(json.dumps(dict(info or {})))
-        )
+        np.savez(file, ranks=hits.ids.astype(np.int64), scores=hits.scores, info=np.array(json.dumps(dict(info or {}))))
 
 
 def read_ranks(path: str | Path) -> Hits:
@@ -239,7 +237,9 @@ def read_ranks(path: str | Path) -> Hits:
     """
     ranks = read_matrix(path, "ranks")
     if ranks.ndim != 2 or ranks.dtype.kind not in "iu":
-        raise InputError(f"ranks must be whole numbers of shape (n_queries, length), not {ranks.dtype} {ranks.shape}", path)
+        raise InputError(
+            f"ranks must be whole numbers of shape (n_queries, length), not {ranks.dtype} {ranks.shape}", path
+        )
     try:
         scores: Matrix = read_matrix(path, "scores").astype(np.float32)
     except InputError:

@@ -129,7 +129,9 @@ class Extractor:
         rows = []
         for picture in pictures:
             scales = self.pooled(self.tensor(picture)[None])
-            rows.append(pooling.unit(pooling.scale_gem(scales, math.inf if self.config.pool == "max" else None))[0].numpy())
+            rows.append(
+                pooling.unit(pooling.scale_gem(scales, math.inf if self.config.pool == "max" else None))[0].numpy()
+            )
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
 
 

@@ -129,7 +129,9 @@ def vectors_file(folder: Path, config: dict[str, Any]) -> Path:
 def _connect(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"is no index (no {MANIFEST} in it); make one with: rerank-image index FOLDER -o INDEX", folder)
+        raise InputError(
+            f"is no index (no {MANIFEST} in it); make one with: rerank-image index FOLDER -o INDEX", folder
+        )
     mode = "rw" if os.access(path, os.W_OK) and os.access(folder, os.W_OK) else "ro"
     db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10)
     try:
@@ -261,7 +263,9 @@ class Writer:
                 )
             rows = np.asarray(vectors, dtype=np.float32)
             if rows.shape != (len(items), meta["dims"]):
-                raise InputError(f"{rows.shape} vectors for {len(items)} pictures of {meta['dims']} dimensions", self.folder)
+                raise InputError(
+                    f"{rows.shape} vectors for {len(items)} pictures of {meta['dims']} dimensions", self.folder
+                )
             bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if bad.size:
                 raise InputError(f"the descriptor of {items[int(bad[0])].path} holds NaN or infinity", self.folder)
@@ -289,13 +293,14 @@ class Writer:
     def touch(self, items: Iterable[Item]) -> None:
         """Remember new modification times of unchanged files."""
         with _connect(self.folder) as db, db:
-            db.executemany("UPDATE items SET mtime_ns = ?, size = ? WHERE path = ?", [(i.mtime_ns, i.size, i.path) for i in items])
+            db.executemany(
+                "UPDATE items SET mtime_ns = ?, size = ? WHERE path = ?", [(i.mtime_ns, i.size, i.path) for i in items]
+            )
 
     def remove(self, paths: Iterable[str]) -> int:
         """Take pictures out; returns how many were there."""
-        with _connect(self.folder) as db:
-            with db:
-                gone = sum(db.execute("DELETE FROM items WHERE path = ?", (p,)).rowcount for p in paths)
+        with _connect(self.folder) as db, db:
+            gone = sum(db.execute("DELETE FROM items WHERE path = ?", (p,)).rowcount for p in paths)
         self._compact()
         return gone
 
@@ -306,7 +311,10 @@ class Writer:
             keep = [r for (r,) in db.execute("SELECT row FROM items ORDER BY row")]
             if len(keep) >= (1 - share) * meta["rows"]:
                 return
-            old, new = vectors_file(self.folder, meta), vectors_file(self.folder, {"generation": meta["generation"] + 1})
+            old, new = (
+                vectors_file(self.folder, meta),
+                vectors_file(self.folder, {"generation": meta["generation"] + 1}),
+            )
             source = np.memmap(old, F16, "r", shape=(meta["rows"], meta["dims"]))
             with new.open("wb") as file:
                 for start in range(0, len(keep), 65536):

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def build(
-    folder: Path, out: Path, config: ExtractConfig | None, *, threads: int = 1, prune: bool = False
-) -> Report:
+def build(folder: Path, out: Path, config: ExtractConfig | None, *, threads: int = 1, prune: bool = False) -> Report:
     """Bring a folder's pictures into an index, made if it does not exist.
 
     Parameters
@@ -56,7 +54,9 @@ def build(
     elif open_index(out).fingerprint != extractor.fingerprint:
         raise InputError("was made by another extractor; descriptors cannot be mixed: choose another folder", out)
     with writer(out) as lock:
-        report = add_pictures(lock, found.files, lambda p: describe_files(extractor, p, threads), extractor.fingerprint, note=_progress)
+        report = add_pictures(
+            lock, found.files, lambda p: describe_files(extractor, p, threads), extractor.fingerprint, note=_progress
+        )
         if prune:
             root, have = str(folder).rstrip("/") + "/", {str(f) for f in found.files}
             lock.remove([p for p in lock.known() if p.startswith(root) and p not in have])
@@ -153,7 +153,9 @@ def describe_queries(
     """Describe query pictures as the index's were; a query that cannot be read is an error."""
     extractor = load_extractor(extract_config(index))
     if extractor.fingerprint != index.fingerprint:
-        raise InputError("was made with other weights than are installed here; its descriptors do not compare", index.folder)
+        raise InputError(
+            "was made with other weights than are installed here; its descriptors do not compare", index.folder
+        )
     images = []
     for path, box in zip(pictures, boxes, strict=True):
         image = open_picture(path)
@@ -209,7 +211,9 @@ def search_pictures(
     return out
 
 
-def _reasons(index: Index, query: Matrix, candidates: Any, results: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
+def _reasons(
+    index: Index, query: Matrix, candidates: Any, results: list[dict[str, Any]], settings: Mapping[str, Any]
+) -> None:
     rows = index.rows(candidates)
     names = [Path(p).name for p in index.paths(candidates)]
     at = {int(i): n for n, i in enumerate(candidates)}
@@ -218,7 +222,13 @@ def _reasons(index: Index, query: Matrix, candidates: Any, results: list[dict[st
 
 
 def explain_picture(
-    folder: Path, picture: Path, result: Path, *, top: int = 400, settings: Mapping[str, Any] | None = None, threads: int = 1
+    folder: Path,
+    picture: Path,
+    result: Path,
+    *,
+    top: int = 400,
+    settings: Mapping[str, Any] | None = None,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Take one result's score apart."""
     index = open_index(folder)
@@ -285,14 +295,15 @@ def _queries(
     queries: Path, gnd: Path | None
 ) -> tuple[list[Path], list[Sequence[float] | None], list[Mapping[str, str] | None]]:
     if gnd is None:
-        files = [queries] if queries.is_file() else find_pictures(queries).files
-        if not files:
+        found = [queries] if queries.is_file() else find_pictures(queries).files
+        if not found:
             raise InputError("holds no pictures", queries)
-        return files, [None] * len(files), [None] * len(files)
+        return found, [None] * len(found), [None] * len(found)
     from rerank_image.data import read_truth
 
     truth = read_truth(gnd)
-    files, labels = [], []
+    files: list[Path] = []
+    labels: list[Mapping[str, str] | None] = []
     for name, t in zip(truth.queries, truth.truths, strict=True):
         path = queries / name if (queries / name).is_file() else queries / f"{name}.jpg"
         if not path.is_file():
@@ -319,5 +330,3 @@ def _cells(
 
 def _label(labels: Mapping[str, str] | None, path: str) -> str:
     return "" if labels is None else labels.get(Path(path).stem, "negative")
-
-

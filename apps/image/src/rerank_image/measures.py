@@ -59,9 +59,7 @@ def per_query(
     return out
 
 
-def table(
-    systems: Mapping[str, Mapping[str, PerQuery]], *, seed: int = 0, n_boot: int = 1000
-) -> list[dict[str, Any]]:
+def table(systems: Mapping[str, Mapping[str, PerQuery]], *, seed: int = 0, n_boot: int = 1000) -> list[dict[str, Any]]:
     """Summarise per-query values: one row a measure and system, with intervals; paired against the first system.
 
     Rows are the ones of ``eval --json``; values are fractions. From the second system on, ``diff``, ``diff_low``,
@@ -93,7 +91,10 @@ def summarise(system: str, measure: str, values: PerQuery, *, seed: int = 0, n_b
 
 def landmarks(submission: Mapping[str, Sequence[str]], solution: Mapping[str, set[str]], k: int = 100) -> PerQuery:
     """GLDv2 average precision at k of every query of the solution; a query without a submission scores 0."""
-    return {q: revisited.gldv2_ap(np.array(submission.get(q, []), dtype=object), images, k) for q, images in solution.items()}
+    return {
+        q: revisited.gldv2_ap(np.array(submission.get(q, []), dtype=object), images, k)
+        for q, images in solution.items()
+    }
 
 
 def classes(hits: Hits, truth: GroundTruth, ks: Sequence[int] = KS) -> dict[str, PerQuery]:
@@ -139,7 +140,6 @@ def gain_measure(setup: Setup) -> PerRequest:
         return math.nan if ap is None else ap
 
     return PerRequest(f"mAP-{setup}", judge)
-
 
 
 MEASURES = tuple(gain_measure(s) for s in SETUPS)

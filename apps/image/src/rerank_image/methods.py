@@ -93,7 +93,9 @@ class ArrayMethod:
         known = {f.name for f in fields(self.params)}
         unknown = sorted(set(settings) - known)
         if unknown:
-            raise UsageError(f"{self.name} has no setting {unknown[0]!r}; settings: {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(
+                f"{self.name} has no setting {unknown[0]!r}; settings: {', '.join(sorted(known)) or 'none'}"
+            )
         try:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
             return self.params(**values)

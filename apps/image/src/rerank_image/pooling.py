@@ -82,7 +82,7 @@ def regional_gem(x: A, p: float = RGEM_P, size: int = 5, weight: float = 0.5) ->
         padded = _take(padded, _reflect(n, pad), axis)
     h, w = x.shape[-2:]
     rows = sum(padded[..., i : i + h, :] for i in range(size))
-    total = sum(rows[..., :, j : j + w] for j in range(size))  # type: ignore[index]
+    total = sum(rows[..., :, j : j + w] for j in range(size))
     return weight * (total / size**2) ** (1.0 / p) + (1 - weight) * x
 
 
@@ -142,7 +142,7 @@ def _reflect(n: int, pad: int) -> np.ndarray:
     return np.pad(np.arange(n), pad, mode="reflect")
 
 
-def _take(x: A, index: np.ndarray, axis: int) -> A:
+def _take(x: Any, index: np.ndarray, axis: int) -> Any:
     if _numpy(x):
         return np.take(x, index, axis=axis)
     return x.index_select(axis, x.new_tensor(index, dtype=_long()))

@@ -98,4 +98,6 @@ def vectors_of(request: Request[Photo, Photo]) -> tuple[Matrix, Matrix]:
     if len(sizes) > 1:
         raise InputError(f"request {request.id!r}: descriptors of {sorted(sizes)} dimensions: not from one extractor")
     stacked = np.stack([c.content.vector for c in request.candidates])
-    return l2(as_matrix(request.query.vector[None], f"request {request.id!r}")), l2(as_matrix(stacked, f"request {request.id!r}"))
+    return l2(as_matrix(request.query.vector[None], f"request {request.id!r}")), l2(
+        as_matrix(stacked, f"request {request.id!r}")
+    )

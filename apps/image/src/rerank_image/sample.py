@@ -91,17 +91,15 @@ def _jitter(
     return (float(x), float(y), float(x + side), float(y + side))
 
 
-def _view(
-    rng: np.random.Generator, photo: Image.Image, number: int, box: tuple[float, float, float, float]
-) -> View:
+def _view(rng: np.random.Generator, photo: Image.Image, number: int, box: tuple[float, float, float, float]) -> View:
     """Cut a region with a tilt, blur it by rescaling, change brightness, contrast and colour, maybe mirror it."""
     from PIL import Image, ImageEnhance, ImageOps
 
     side = box[2] - box[0]
-    around = tuple(round(v) for v in (box[0] - side / 4, box[1] - side / 4, box[2] + side / 4, box[3] + side / 4))
-    turned = photo.crop(around).rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC)
-    inner = tuple(round(v) for v in (side / 4, side / 4, side * 5 / 4, side * 5 / 4))
-    picture = turned.crop(inner).resize((int(rng.integers(48, 97)),) * 2, Image.Resampling.BICUBIC)
+    x0, y0, x1, y1 = (round(v) for v in (box[0] - side / 4, box[1] - side / 4, box[2] + side / 4, box[3] + side / 4))
+    turned = photo.crop((x0, y0, x1, y1)).rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC)
+    low, high = round(side / 4), round(side * 5 / 4)
+    picture = turned.crop((low, low, high, high)).resize((int(rng.integers(48, 97)),) * 2, Image.Resampling.BICUBIC)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         picture = enhance(picture).enhance(float(rng.uniform(0.5, 1.5)))
     if rng.random() < 0.3:

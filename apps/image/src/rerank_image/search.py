@@ -103,7 +103,7 @@ class _Pool:
             self.parts[q].append((columns + start, scores[q, columns]))
             self.sizes[q] += len(columns)
             if self.sizes[q] >= 2 * self.k:
-                self._tidy(q)
+                self._tidy(int(q))
 
     def _tidy(self, q: int) -> None:
         ids = np.concatenate([p[0] for p in self.parts[q]]) if self.parts[q] else np.zeros(0, np.int64)

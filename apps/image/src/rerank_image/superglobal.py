@@ -113,7 +113,8 @@ def refine(query: ArrayLike, candidates: ArrayLike, params: SuperGlobalParams | 
         expanded = np.maximum(expanded, q)
     again = c @ expanded
     second = _mix(weights, neighbours, again) if p.second == "refined" else again
-    return Refinement((first + second) / 2, first, second, neighbours, weights, expanded)
+    score: Matrix = ((first + second) / 2).astype(np.float32)
+    return Refinement(score, first, second, neighbours, weights, expanded)
 
 
 def superglobal(query: ArrayLike, candidates: ArrayLike, params: SuperGlobalParams | None = None) -> Matrix:
@@ -141,7 +142,8 @@ def _normalised(weights: Matrix) -> Matrix:
     total = weights.sum(axis=1, keepdims=True)
     alone = np.abs(total) < 1e-6
     weights = np.where(alone, np.eye(1, weights.shape[1], dtype=np.float32), weights)
-    return weights / np.where(alone, np.float32(1), total)
+    out: Matrix = (weights / np.where(alone, np.float32(1), total)).astype(np.float32)
+    return out
 
 
 def _mix(weights: Matrix, neighbours: NDArray[np.intp], values: Matrix) -> Matrix:

@@ -46,4 +46,8 @@ def write_qrels(path: Path, truth: GroundTruth) -> None:
 def names_of(paths: Sequence[Path]) -> list[str]:
     """Name systems by their files, with the whole path where stems are not unique."""
     stems = [p.stem for p in paths]
-    return stems if len(set(stems)) == len(stems) else [f"{p}#{i}" if str(p) in map(str, paths[:i]) else str(p) for i, p in enumerate(paths)]
+    return (
+        stems
+        if len(set(stems)) == len(stems)
+        else [f"{p}#{i}" if str(p) in map(str, paths[:i]) else str(p) for i, p in enumerate(paths)]
+    )
