@@ -191,7 +191,7 @@ class Recommender:
             for row, context in zip(scores, part, strict=True):
                 row[list(context.known)] = -np.inf
                 k = min(n, len(row) - len(context.known))
-                best = np.argpartition(-row, k - 1)[:k] if 0 < k < len(row) else np.arange(len(row))[: max(k, 0)]
+                best = np.argpartition(row, len(row) - k)[len(row) - k :] if k > 0 else np.empty(0, dtype=np.int64)
                 best = best[np.lexsort((best, -row[best]))]
                 out.append([(self.catalogue.ids[int(self.catalogue.item_rows[c])], float(row[c])) for c in best])
         return out
