@@ -155,6 +155,65 @@ def claims_command(
     _say(rank(queries, articles, method, model, out))
 
 
+@app.command("screen")
+def screen_command(
+    review: Annotated[str, typer.Option("--review", help="Title of the systematic review.")],
+    documents: Annotated[Path, typer.Option("--documents", help="JSONL {id, text | title + abstract} (.gz).")],
+    out: OutOption,
+    method: Annotated[str, typer.Option("--method", help="default (cross-encoder and BM25) or bm25.")] = "default",
+    model: ModelOption = None,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Order a review's whole result set, likely relevant studies first."""
+    set_threads(threads)
+    from rerank_core.io import write_run
+    from rerank_passages.data import read_passages
+    from rerank_passages.rerank import CROSS_ENCODER, ENCODER_DEFAULTS, cross_encoder
+    from rerank_passages.screening import screening_request, screening_reranker
+
+    if method not in ("default", "bm25"):
+        raise UsageError(f"screen has no method {method!r}; methods: default, bm25")
+    request = screening_request(review, read_passages(documents))
+    config = {**ENCODER_DEFAULTS, "model": model or CROSS_ENCODER}
+    reranker = screening_reranker(cross_encoder(config) if method == "default" else None)
+    write_run(out, reranker.rerank([request]), tag=f"screen-{method}")
+    _say(f"{len(request.candidates)} documents ordered -> {out}")
+
+
+@app.command("decompose")
+def decompose_command(
+    question: Annotated[str, typer.Option("--question", help="A question with several parts.")],
+    passages: PassagesOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="TREC run; without it the passages are printed.")
+    ] = None,
+    method: MethodOption = "default",
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Passages a part.")] = 10,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Split a question, search for its parts, and rank what is found against the whole question."""
+    set_threads(threads)
+    from rerank_core.io import write_run
+    from rerank_passages.data import read_passages
+    from rerank_passages.decompose import by_rules, pooled_request
+    from rerank_passages.retrieve import Bm25Index
+
+    if not question.strip():
+        raise UsageError("the question is empty")
+    texts = read_passages(passages)
+    for part in by_rules(question):
+        _say(f"part: {part}")
+    request = pooled_request("question", question, Bm25Index.build(texts), texts, by_rules, depth=depth)
+    if not request.candidates:
+        raise UsageError("no passage shares a word with the question")
+    (ranking,) = _domain().method(method).rerank([request])
+    if out is not None:
+        write_run(out, [ranking], tag="decompose")
+        return
+    for rank, item in enumerate(ranking.items[:10], 1):
+        typer.echo(f"{rank:>2} {item.id}  {' '.join(texts[item.id].split()[:30])}")
+
+
 def _settings(domain: Domain[str, str], method: str, flags: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Return the method's settings: the flags that it knows, and ``--set`` over them."""
     known = domain.methods[method].default if method in domain.methods else {}

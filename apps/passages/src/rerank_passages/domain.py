@@ -13,6 +13,7 @@ from rerank_passages.measures import OFFICIAL
 
 _CROSS = {**rerank.ENCODER_DEFAULTS, "model": rerank.CROSS_ENCODER, "max_length": 512}
 _BI = {**rerank.ENCODER_DEFAULTS, "model": rerank.BI_ENCODER}
+_PAIRED = {**rerank.ENCODER_DEFAULTS, "model": rerank.CROSS_ENCODER, "bi_model": rerank.BI_ENCODER}
 _CROSS_NEEDS = (f"model: {rerank.CROSS_ENCODER}",)
 _BI_NEEDS = (f"model: {rerank.BI_ENCODER}",)
 
@@ -74,6 +75,46 @@ METHODS = {
             "first": 0.1,
         },
         "1 forward of 12 layers and at most 1 of 6 a candidate",
+    ),
+    "cascade": Method(
+        rerank.cascade,
+        "static vectors, bi-encoder, cross-encoder; stops when the top is settled",
+        "ours",
+        (*_CROSS_NEEDS, *_BI_NEEDS, f"model: {rerank.STATIC}"),
+        {
+            **_PAIRED,
+            "static_model": rerank.STATIC,
+            "bi_depth": 60,
+            "cross_depth": 30,
+            "round_size": 10,
+            "top": 10,
+            "patience": 1,
+        },
+        "60 forwards of 6 layers and 20 to 30 of 12",
+    ),
+    "cur": Method(
+        rerank.cur,
+        "cross-encoder on a few anchors, candidate vectors predict the rest, the best of them are read",
+        "ANNCUR, Yadav et al. 2022; ADACUR, Yadav et al. 2023",
+        (*_CROSS_NEEDS, *_BI_NEEDS),
+        {**_PAIRED, "anchors": 20, "budget": 40, "rounds": 2, "rcond": 0.1},
+        "40 forwards of 12 layers and 1 of 6 a candidate",
+    ),
+    "quite+cross-encoder": Method(
+        rerank.quite_cross_encoder,
+        "cross-encoder over query-dependent summaries",
+        "Zou et al. 2021",
+        _CROSS_NEEDS,
+        {**_CROSS, "words": 60, "decay": 0.5},
+        "1 forward of 12 layers a candidate, of at most 60 words",
+    ),
+    "feedback": Method(
+        rerank.feedback,
+        "cross-encoder; its verdict moves the query vector, which is blended in",
+        "Rocchio 1971; after Reddy et al. 2024",
+        (*_CROSS_NEEDS, *_BI_NEEDS),
+        {**_PAIRED, "feedback_top": 5, "weight": 0.7, "blend": 0.3},
+        "1 forward of 12 layers and 1 of 6 a candidate",
     ),
     **judges.METHODS,
 }

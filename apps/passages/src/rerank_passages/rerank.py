@@ -279,6 +279,53 @@ def default(config: Mapping[str, Any]) -> Reranker:
     return Named("default", Fuse([cross, bi, FirstStage()], "zscore", weights=weights))
 
 
+def cascade(config: Mapping[str, Any]) -> Reranker:
+    """Make the cascade of static vectors, bi-encoder and cross-encoder."""
+    from rerank_passages.cascade import Cascade, CascadeParams
+
+    encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
+    params = CascadeParams(**{k: config[k] for k in ("bi_depth", "cross_depth", "round_size", "top", "patience")})
+    return Cascade(
+        static({"model": config["static_model"]}).scorer,
+        bi_encoder({**encoders, "model": config["bi_model"]}).scorer,
+        cross_encoder({**encoders, "model": config["model"]}).scorer,
+        params,
+    )
+
+
+def cur(config: Mapping[str, Any]) -> Reranker:
+    """Make the CUR reranker: the cross-encoder reads some candidates, their vectors predict the others' scores."""
+    from rerank_passages.anchors import CurParams
+    from rerank_passages.cur import CurReranker
+
+    encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
+    params = CurParams(int(config["anchors"]), int(config["budget"]), int(config["rounds"]), float(config["rcond"]))
+    cross = cross_encoder({**encoders, "model": config["model"]}).scorer
+    return CurReranker(cross, lambda: _load_bi({**encoders, "model": config["bi_model"]}), params)
+
+
+def quite_cross_encoder(config: Mapping[str, Any]) -> Reranker:
+    """Make the cross-encoder over query-dependent summaries."""
+    from rerank_passages.quite import Compressed, QuiteParams
+
+    inner = {k: v for k, v in config.items() if k not in ("words", "decay")}
+    return Compressed(cross_encoder(inner), QuiteParams(int(config["words"]), float(config["decay"])))
+
+
+def feedback(config: Mapping[str, Any]) -> Reranker:
+    """Make the cross-encoder with relevance feedback to the bi-encoder's query vector."""
+    from rerank_passages.feedback import Feedback
+
+    encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
+    return Feedback(
+        cross_encoder({**encoders, "model": config["model"]}),
+        lambda: _load_bi({**encoders, "model": config["bi_model"]}),
+        top=int(config["feedback_top"]),
+        weight=float(config["weight"]),
+        blend=float(config["blend"]),
+    )
+
+
 @dataclass(frozen=True)
 class Named:
     """A reranker under another name."""
