@@ -38,7 +38,9 @@ def write() -> str:
         measures = ", ".join(dict.fromkeys(str(x.name) for x in domain.measures))
         parts.append(f"\nMeasures of the field: {measures or 'the common ones'}.")
     parts.append("\n## Judges, in every domain that renders\n\n[Page](judges.md)\n")
-    parts.append("| judge | what it does | source | needs of a back end | calls a query | behind it |\n|---|---|---|---|---|---|")
+    parts.append(
+        "| judge | what it does | source | needs of a back end | calls a query | behind it |\n|---|---|---|---|---|---|"
+    )
     for j in catalogue():
         row = (f"`{j['name']}`", *(cell(j.get(k, "")) for k in ("title", "source", "capability", "calls", "test")))
         parts.append(f"| {' | '.join(row)} |")

@@ -92,9 +92,7 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
         self.zero_peak = nn.Parameter(torch.randn(1))
         self.mass_peak = nn.Parameter(torch.randn(1))
 
-    def forward(
-        self, spectra: Tensor, mass: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, spectra: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
         """Encode spectra.
 
         Parameters

@@ -14,7 +14,7 @@ require("sentence_transformers", "rerank-passages[sentence-transformers]", "the 
 from sentence_transformers.evaluation import SentenceEvaluator  # noqa: E402 - after the check, so that its absence is one clear line
 
 
-class RerankEvaluator(SentenceEvaluator):  # type: ignore[misc]
+class RerankEvaluator(SentenceEvaluator):
     """Judges a ``CrossEncoder`` (or anything with ``predict(pairs)``) on a dataset of this project while it trains.
 
     Parameters
