@@ -13,7 +13,7 @@ from rerank_passages.adapters._common import reranker_of
 pt = require("pyterrier", "rerank-passages[pyterrier]", "the PyTerrier adapter")
 
 
-class RerankTransformer(pt.Transformer):
+class RerankTransformer(pt.Transformer):  # type: ignore[name-defined]
     """Reranks a frame with columns ``qid, query, docno, text`` and perhaps ``score``; composes with ``>>`` and ``%``."""
 
     def __init__(self, method: str | Reranker = "default", settings: Mapping[str, Any] | None = None) -> None:
