@@ -146,7 +146,9 @@ def test_screening_measures_by_hand() -> None:
     asked = Request("r", "", tuple(Candidate(str(i), "") for i in range(20)))
     ranking = Ranking.from_order(asked, [str(i) for i in range(20)])
     gains = {"0": 1.0, "1": 1.0, "3": 1.0, "9": 1.0}
-    values = {m.name: m.fn(gains, ranking, None) for m in (last_relevant(), work_saved(1.0), recall_at_percent(10))}
+    values = {
+        m.name: m.function(gains, ranking, None) for m in (last_relevant(), work_saved(1.0), recall_at_percent(10))
+    }
     assert values == {"last_rel": 10.0, "WSS@100": 0.5, "Recall@10%": 0.5}
 
 

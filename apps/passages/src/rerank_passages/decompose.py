@@ -63,7 +63,8 @@ def by_rules(question: str, limit: int = 4) -> list[str]:
     clauses = [c.strip(" ,?") for c in _CLAUSES.split(question)]
     if len(clauses) > 1:
         parts += clauses
-    parts += [m["clause"].strip() for m in _RELATIVE.finditer(question) if m.start() > 0]
+    else:  # a question word that opens the question, or a clause of its own, introduces no relative clause
+        parts += [m["clause"].strip() for m in _RELATIVE.finditer(question, 1)]
     names = list(dict.fromkeys((a or b) for a, b in _NAMED.findall(question[1:])))
     if len(names) > 1 and not parts:
         parts += names

@@ -5,7 +5,7 @@ Parameters follow Anserini's for passages (k1 = 0.9, b = 0.4), with Lucene's for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,11 @@ from rerank_passages.text import STOPWORDS, terms
 
 if TYPE_CHECKING:
     from rerank_passages.data import PassageRequest
+
+
+def english_terms(text: str) -> list[str]:
+    """Cut English text into stemmed words without stop words."""
+    return terms(text, STOPWORDS)
 
 
 @dataclass(frozen=True)
@@ -33,19 +38,34 @@ class Bm25Index:
     ----------
     ids
         Passage ids, in the order of the texts.
+    cut
+        How queries are cut into terms; as the texts were.
     """
 
-    def __init__(self, ids: Sequence[str], engine: Any, vocabulary: Mapping[str, int]) -> None:
-        self.ids, self._engine, self._vocabulary = list(ids), engine, vocabulary
+    def __init__(
+        self, ids: Sequence[str], engine: Any, vocabulary: Mapping[str, int], cut: Callable[[str], list[str]]
+    ) -> None:
+        self.ids, self._engine, self._vocabulary, self._cut = list(ids), engine, vocabulary, cut
 
     @classmethod
-    def build(cls, passages: Mapping[str, str], params: Bm25Params | None = None) -> Bm25Index:
+    def build(
+        cls,
+        passages: Mapping[str, str],
+        params: Bm25Params | None = None,
+        *,
+        cut: Callable[[str], list[str]] = english_terms,
+    ) -> Bm25Index:
         """Index passages (id -> text)."""
-        return cls.from_terms(list(passages), [terms(t, STOPWORDS) for t in passages.values()], params)
+        return cls.from_terms(list(passages), (cut(t) for t in passages.values()), params, cut=cut)
 
     @classmethod
     def from_terms(
-        cls, ids: Sequence[str], documents: Sequence[Sequence[str]], params: Bm25Params | None = None
+        cls,
+        ids: Sequence[str],
+        documents: Iterable[Sequence[str]],
+        params: Bm25Params | None = None,
+        *,
+        cut: Callable[[str], list[str]] = english_terms,
     ) -> Bm25Index:
         """Index documents that are cut into terms already."""
         import bm25s
@@ -57,7 +77,7 @@ class Bm25Index:
         if vocabulary:
             engine = bm25s.BM25(k1=params.k1, b=params.b, method="lucene")
             engine.index((numbered, dict(vocabulary)), show_progress=False, create_empty_token=False)
-        return cls(ids, engine, vocabulary)
+        return cls(ids, engine, vocabulary, cut)
 
     def scores(self, query_terms: Sequence[str]) -> FloatArray:
         """Return the score of every passage, shape (n_passages,); zeros where no term matches."""
@@ -68,7 +88,7 @@ class Bm25Index:
 
     def search(self, query: str, k: int = 100) -> list[tuple[str, float]]:
         """Return the best ``k`` passages with their scores, best first; only passages that share a term."""
-        scores = self.scores(terms(query, STOPWORDS))
+        scores = self.scores(self._cut(query))
         k = min(k, len(scores))
         best = np.argpartition(-scores, k - 1)[:k] if k else np.empty(0, dtype=np.intp)
         best = best[np.lexsort((best, -scores[best]))]
@@ -91,10 +111,10 @@ def bm25_scores(requests: Sequence[PassageRequest], params: Bm25Params | None = 
     """
     texts = {(c.id, c.content): None for r in requests for c in r.candidates}
     keys = list(texts)
-    index = Bm25Index.from_terms([i for i, _ in keys], [terms(t, STOPWORDS) for _, t in keys], params)
+    index = Bm25Index.from_terms([i for i, _ in keys], [english_terms(t) for _, t in keys], params)
     place = {k: i for i, k in enumerate(keys)}
     out = []
     for r in requests:
-        scores = index.scores(terms(r.query, STOPWORDS))
+        scores = index.scores(english_terms(r.query))
         out.append(scores[[place[c.id, c.content] for c in r.candidates]] if r.candidates else np.empty(0))
     return out

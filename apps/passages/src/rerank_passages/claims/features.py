@@ -182,7 +182,7 @@ class ClaimIndex:
         }
         lines = [[a.headline, *a.sentences] for a in articles]
         self._starts = np.cumsum([0, *(len(x) for x in lines[:-1])])
-        flat = [s for x in lines for s in x]
+        flat = self._flat = [s for x in lines for s in x]
         self._lines = {
             "line.bm25": bm25_field(flat, stems, 1.2, 0.4),
             "line.bigrams": bm25_field(flat, bigrams, 1.2, 0.4),
@@ -220,6 +220,26 @@ class ClaimIndex:
                     similarity = self.static.encode(texts) @ self._line_vectors.T
                     out[f"{view}.line.static"] = np.maximum.reduceat(similarity, self._starts, axis=1)
             yield part, out
+
+    def key_sentences(self, posts: Sequence[Post], candidates: NDArray[np.int64]) -> list[list[str]]:
+        """Return, for every post, each candidate's line (headline or sentence) that is nearest to the post.
+
+        By shared words (BM25), and by meaning too where there are static vectors; a headline wins ties.
+
+        Parameters
+        ----------
+        candidates
+            Article positions, shape (n_posts, depth).
+        """
+        texts = [clean(p.both) for p in posts]
+        near = relative(self._lines["line.bm25"].scores(texts))["z"]
+        if self.static is not None:
+            near = near + relative(self.static.encode(texts) @ self._line_vectors.T)["z"]
+        ends = np.append(self._starts[1:], len(self._flat))
+        return [
+            [self._flat[self._starts[j] + int(row[self._starts[j] : ends[j]].argmax())] for j in chosen]
+            for row, chosen in zip(near, candidates, strict=True)
+        ]
 
     def _encode(self, name: str, texts: Sequence[str]) -> Matrix:
         encoder: Any = self.static if name.startswith("static") else self.bi

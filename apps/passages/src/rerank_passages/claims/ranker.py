@@ -126,11 +126,12 @@ class ClaimRanker:
     def rank_with_requests(
         self, index: ClaimIndex, posts: Sequence[Post]
     ) -> Iterator[tuple[Request[str, str], Ranking]]:
-        """Rank and also give what was ranked."""
+        """Rank and also give what was ranked; an article's reason is its line nearest to the post."""
         for part in compare(index, posts, self.params.depth):
-            scores = np.mean([m.predict(part.table) for m in self.models], axis=0)
-            for request, s in zip(requests_of(index, part), part.table.split(scores), strict=True):
-                yield request, Ranking.from_scores(request, s)
+            scores = part.table.split(np.mean([m.predict(part.table) for m in self.models], axis=0))
+            lines = index.key_sentences(part.posts, part.candidates)
+            for request, s, keys in zip(requests_of(index, part), scores, lines, strict=True):
+                yield request, Ranking.from_scores(request, s, reasons=dict(zip(request.ids, keys, strict=True)))
 
     def save(self, folder: str | Path) -> None:
         """Write the models into a folder; the description comes last, so that a torn folder does not load."""
