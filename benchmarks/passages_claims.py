@@ -23,7 +23,7 @@ from rerank_passages.claims.commands import candidates_of
 from rerank_passages.claims.files import Post, read_articles, read_gold, read_posts
 from rerank_passages.claims.measures import MRR, average_precision, hit, reciprocal_rank
 from rerank_passages.claims.mtm import Mtm, MtmParams
-from rerank_passages.claims.ranker import ClaimRanker, bm25_ranking, memory_scores, open_index
+from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, bm25_ranking, compare, memory_scores, open_index
 
 MEASURES = (MRR, average_precision(5), hit(3), hit(5))
 
@@ -75,22 +75,25 @@ def main() -> None:
 
     index = open_index(articles)
     ids = index.ids
-    candidates = candidates_of(index, posts, 50)
+    params = ClaimParams()
+    described = list(compare(index, posts, params.depth))
+    candidates = candidates_of(described, params.depth)
     first = [
         Ranking.from_order(Request(p.id, "", tuple(Candidate(ids[j], "") for j, _ in row)), [ids[j] for j, _ in row])
         for p, row in zip(posts, candidates, strict=True)
     ]
     report("fused similarities, nothing fitted", first, gold)
-    ranker = ClaimRanker.fit(index, known, known_gold)
-    ranked = ranker.rank(index, posts)
+    known_described = list(compare(index, known, params.depth))
+    ranker = ClaimRanker.fit_compared(index, known_described, known_gold, params)
+    ranked = [r for _, r in ranker.rank_compared(index, described)]
     ours = report("features (default)", ranked, gold)
     difference("over BM25", ours, bm25)
 
-    base, train = MtmParams(), candidates_of(index, known, 20)
+    base, train = MtmParams(), candidates_of(known_described, 20)
     rr = {}
-    for name, params in (("mtm", base), ("mtm without patterns", replace(base, patterns=False))):
-        model = Mtm.fit(index.static, articles, known, train, known_gold, params)
-        rr[name] = report(name, model.rank(articles, posts, [c[: params.depth] for c in candidates]), gold)
+    for name, mtm in (("mtm", base), ("mtm without patterns", replace(base, patterns=False))):
+        model = Mtm.fit(index.static, articles, known, train, known_gold, mtm)
+        rr[name] = report(name, model.rank(articles, posts, [c[: mtm.depth] for c in candidates]), gold)
     difference("patterns over none", rr["mtm"], rr["mtm without patterns"])
 
     memory = memory_scores(posts, known, known_gold, articles)

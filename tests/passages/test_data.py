@@ -49,6 +49,11 @@ def test_passages_with_titles_and_only_those_wanted(tmp_path: Path) -> None:
     )
     assert read_passages(path) == {"a": "one", "7": "T. two", "c": "three"}
     assert read_passages(path, {"7"}) == {"7": "T. two"}
+    studies = _write(
+        tmp_path / "s.jsonl",
+        '{"id": 1, "title": "A trial", "abstract": "We"}\n{"id": 2, "title": "B", "abstract": null}\n',
+    )
+    assert read_passages(studies) == {"1": "A trial. We", "2": "B"}
 
 
 @pytest.mark.parametrize(

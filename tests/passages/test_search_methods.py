@@ -97,17 +97,41 @@ def test_cur_reranker_reads_its_budget_only() -> None:
     assert CurReranker(scorer, Vectors, CurParams(10, 20)).rerank([request([1.0])])[0].ids == ["d0"]
 
 
+class TableStudent(Table):
+    def scores(self, requests):  # type: ignore[no-untyped-def]
+        return [np.array([float(c.content.split()[-1]) for c in r.candidates]) for r in requests]
+
+
 def test_the_cascade_stops_when_the_head_is_settled() -> None:
     scores = [float(40 - i) for i in range(40)]
     easy, scorer = request(scores, "easy"), Table()
     params = CascadeParams(bi_depth=40, cross_depth=40, round_size=5, top=5)
-    (ranking,) = Cascade(Table(), Table(), scorer, params).rerank([easy])
+    (ranking,) = Cascade(TableStudent(), Table(), scorer, params).rerank([easy])
     assert ranking.ids[:5] == ["d0", "d1", "d2", "d3", "d4"] and len(scorer.seen) == 10
     assert sorted(ranking.ids) == sorted(easy.ids) and ranking.status is Status.OK
-    (ranking,) = Cascade(Table(), Table(), Table(), params).within(Budget(calls=0)).rerank([easy])
+    (ranking,) = Cascade(TableStudent(), Table(), Table(), params).within(Budget(calls=0)).rerank([easy])
     assert ranking.status is Status.BUDGET and ranking.ids[0] == "d0"
-    assert Cascade(Table(), Table(), Table()).rerank([]) == []
-    assert Cascade(Table(), Table(), Table()).rerank([request([2.0])])[0].ids == ["d0"]
+    assert Cascade(TableStudent(), Table(), Table()).rerank([]) == []
+    assert Cascade(TableStudent(), Table(), Table()).rerank([request([2.0])])[0].ids == ["d0"]
+
+
+def test_a_student_learns_the_teachers_order_without_labels() -> None:
+    from rerank_lm.encoders import StaticEncoder
+    from rerank_passages.student import SIGNALS, Student, distil, signals
+
+    texts = ["the fast red fox runs", "a red car", "fox and hound", "bread and butter", "the red fox"]
+    asked = [Request("q", "red fox", tuple(Candidate(str(i), t, 0.0) for i, t in enumerate(texts)))]
+    table = signals(asked[0], StaticEncoder.load())
+    assert table.shape == (5, len(SIGNALS)) and np.isfinite(table).all()
+    teacher = table @ np.arange(len(SIGNALS), dtype=float)
+    weights = distil([table], [teacher], ridge=1e-9)
+    (scores,) = Student(StaticEncoder.load, weights).scores(asked)
+    assert np.argsort(scores).tolist() == np.argsort(teacher).tolist()
+    (shipped,) = Student(StaticEncoder.load).scores(asked)
+    assert int(np.argmax(shipped)) in (0, 4) and int(np.argmin(shipped)) == 3
+    assert Student(StaticEncoder.load).scores([Request("e", "x", ())])[0].shape == (0,)
+    odd = Request("o", "?!", (Candidate("a", ""), Candidate("b", "\u2603")))
+    assert np.isfinite(signals(odd, StaticEncoder.load())).all()
 
 
 def test_quite_takes_what_the_query_asks_for() -> None:

@@ -1,8 +1,8 @@
 """A cascade: cheap signals first, the cross-encoder where it can still change the top, stop when the top is settled.
 
-Per query: the first stage and the static vectors, then the bi-encoder for the best of those, then the cross-encoder in
-rounds down the cheap order. After a round, the top k is settled when the next candidates, judged by how the cheap score
-predicted the cross-encoder's so far, are unlikely to enter it.
+Per query: the first stage and a distilled student (word overlap and static word vectors, no transformer), then perhaps the
+bi-encoder for the best of those, then the cross-encoder in rounds down the cheap order. After a round that changed nothing in
+the head, the head is settled.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,14 @@ from rerank_core.types import Cost, FloatArray, Ranking, Request, Status
 from rerank_passages.rerank import PairScorer
 
 
+class Cheap(Protocol):
+    """Scores all candidates of requests at next to no cost."""
+
+    def scores(self, requests: Sequence[Request[str, str]]) -> list[FloatArray]: ...
+
+    def fingerprint(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class CascadeParams:
     """Depths of the stages and the stopping rule.
@@ -26,48 +35,47 @@ class CascadeParams:
     Parameters
     ----------
     bi_depth
-        Candidates that the bi-encoder reads, by first stage and static vectors.
+        Candidates that the bi-encoder reads, by the student's order; 0 leaves it out.
     cross_depth
         Candidates that the cross-encoder reads at most.
     round_size
         Candidates a round of the cross-encoder.
     top
         The ranking's head that has to be settled.
-    static, bi
-        Weights of static vectors and bi-encoder beside the first stage in the cheap score (z-scores per query).
+    bi
+        Weight of the bi-encoder beside the student in the cheap score (z-scores per query).
     patience
         Stop after so many rounds that changed nothing in the head.
     """
 
-    bi_depth: int = 60
-    cross_depth: int = 30
-    round_size: int = 10
+    bi_depth: int = 0
+    cross_depth: int = 20
+    round_size: int = 5
     top: int = 10
-    static: float = 0.5
-    bi: float = 2.0
+    bi: float = 1.0
     patience: int = 1
 
 
 class Cascade:
-    """Static vectors, bi-encoder, cross-encoder; each reads only what the one before left open."""
+    """Student, bi-encoder, cross-encoder; each reads only what the one before left open."""
 
     name = "cascade"
 
     def __init__(
         self,
-        static: PairScorer,
+        student: Cheap,
         bi: PairScorer,
         cross: PairScorer,
         params: CascadeParams | None = None,
         *,
         budget: Budget | None = None,
     ) -> None:
-        self.static, self.bi, self.cross, self.params = static, bi, cross, params or CascadeParams()
+        self.student, self.bi, self.cross, self.params = student, bi, cross, params or CascadeParams()
         self._budget = budget
 
     def within(self, budget: Budget) -> Cascade:
         """Bind a budget; it limits the rounds of the cross-encoder."""
-        return Cascade(self.static, self.bi, self.cross, self.params, budget=budget)
+        return Cascade(self.student, self.bi, self.cross, self.params, budget=budget)
 
     def rerank(self, requests: Sequence[Request[str, str]]) -> list[Ranking]:
         """Rerank; every round reads the open queries together, so that batches stay full."""
@@ -85,11 +93,7 @@ class Cascade:
                     calls[i], tokens[i] = calls[i] + 1, tokens[i] + n
             return dict(zip(jobs, done.scores.tolist(), strict=True))
 
-        static = ask(self.static, [(i, j) for i, r in enumerate(requests) for j in range(len(r.candidates))])
-        cheap = [
-            _z(r.first_stage()) + p.static * _z(np.array([static[i, j] for j in range(len(r.candidates))]))
-            for i, r in enumerate(requests)
-        ]
+        cheap = [_z(x) for x in self.student.scores(requests)]
         jobs = [(i, int(j)) for i, s in enumerate(cheap) for j in np.argsort(-s, kind="stable")[: p.bi_depth]]
         near = ask(self.bi, jobs)
         for i, s in enumerate(cheap):
@@ -134,7 +138,7 @@ class Cascade:
     def fingerprint(self) -> str:
         """Return the digest of settings and scorers."""
         return digest(
-            "cascade", self.params, self.static.fingerprint(), self.bi.fingerprint(), self.cross.fingerprint()
+            "cascade", self.params, self.student.fingerprint(), self.bi.fingerprint(), self.cross.fingerprint()
         )
 
 

@@ -57,15 +57,20 @@ def search_command(
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Passages a query.")] = 100,
     k1: Annotated[float, typer.Option("--k1", min=0)] = 0.9,
     b: Annotated[float, typer.Option("--b", min=0, max=1)] = 0.4,
+    language: Annotated[str, typer.Option("--language", help="en, zh (jieba), or characters.")] = "en",
 ) -> None:
     """Search passages with BM25 and write a TREC run."""
     from rerank_core.io import write_run
     from rerank_core.reranker import FirstStage
     from rerank_passages.data import read_passages, read_queries
-    from rerank_passages.retrieve import Bm25Index, Bm25Params
+    from rerank_passages.retrieve import Bm25Index, Bm25Params, english_terms
+    from rerank_passages.t2ranking import character_terms, chinese_terms
 
+    cuts = {"en": english_terms, "zh": chinese_terms, "characters": character_terms}
+    if language not in cuts:
+        raise UsageError(f"search knows no language {language!r}; known: {', '.join(cuts)}")
     asked, texts = read_queries(queries), read_passages(passages)
-    requests = Bm25Index.build(texts, Bm25Params(k1, b)).requests(asked, texts, top)
+    requests = Bm25Index.build(texts, Bm25Params(k1, b), cut=cuts[language]).requests(asked, texts, top)
     write_run(out, FirstStage().rerank(requests), tag="bm25")
     _say(f"{len(requests)} of {len(asked)} queries found something in {len(texts)} passages -> {out}")
 

@@ -19,7 +19,7 @@ PassageRequest: TypeAlias = Request[str, str]
 QUERY_ID = ("qid", "id", "_id", "query_id")
 QUERY_TEXT = ("text", "query", "title")
 PASSAGE_ID = ("docid", "id", "_id", "doc_id", "pid")
-PASSAGE_TEXT = ("text", "contents", "content", "body", "passage", "segment")
+PASSAGE_TEXT = ("text", "contents", "content", "body", "passage", "segment", "abstract")
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
@@ -58,7 +58,7 @@ def _queries(path: str | Path) -> Iterator[tuple[int, str, str]]:
 
 
 def read_passages(path: str | Path, keep: Collection[str] | None = None) -> dict[str, str]:
-    """Read passages from JSONL: ``{"docid" | "id", "text", "title"?}``.
+    """Read passages from JSONL: ``{"docid" | "id", "text" | "abstract", "title"?}``; a title alone will do.
 
     Parameters
     ----------
@@ -76,11 +76,14 @@ def read_passages(path: str | Path, keep: Collection[str] | None = None) -> dict
         docid = _field(value, PASSAGE_ID, path, line)
         if keep is not None and docid not in keep:
             continue
-        text = _field(value, PASSAGE_TEXT, path, line)
         if docid in passages:
             raise InputError(f"passage {docid!r} occurs twice", path, line)
         title = value.get("title")
-        passages[docid] = f"{title}. {text}" if isinstance(title, str) and title.strip() else text
+        if not isinstance(title, str) or not title.strip():
+            passages[docid] = _field(value, PASSAGE_TEXT, path, line)
+        else:  # a title alone is a text too: many studies have no abstract
+            text = next((value[n] for n in PASSAGE_TEXT if isinstance(value.get(n), str)), "")
+            passages[docid] = f"{title}. {text}" if text.strip() else title
     if not line:
         raise InputError("holds no passages", path)
     return passages

@@ -280,13 +280,19 @@ def default(config: Mapping[str, Any]) -> Reranker:
 
 
 def cascade(config: Mapping[str, Any]) -> Reranker:
-    """Make the cascade of static vectors, bi-encoder and cross-encoder."""
+    """Make the cascade of student, bi-encoder and cross-encoder."""
     from rerank_passages.cascade import Cascade, CascadeParams
+    from rerank_passages.student import Student
+
+    def static_encoder() -> StaticEncoder:
+        from rerank_lm.encoders import StaticEncoder
+
+        return StaticEncoder.load(config["static_model"])
 
     encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
     params = CascadeParams(**{k: config[k] for k in ("bi_depth", "cross_depth", "round_size", "top", "patience")})
     return Cascade(
-        static({"model": config["static_model"]}).scorer,
+        Student(static_encoder),
         bi_encoder({**encoders, "model": config["bi_model"]}).scorer,
         cross_encoder({**encoders, "model": config["model"]}).scorer,
         params,

@@ -15,7 +15,7 @@ _NO_END = re.compile(
 )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 19)
 def stem(word: str) -> str:
     """Return the Snowball (English) stem of a lower-case word."""
     return str(_stemmer().stemWord(word))

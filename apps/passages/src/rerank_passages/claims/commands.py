@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rerank_core.io import write_rankings, write_run
 from rerank_core.types import Ranking
 from rerank_passages.claims.features import ClaimIndex
 from rerank_passages.claims.files import Article, Post, check_gold, read_articles, read_gold, read_posts
-from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, bm25_ranking, compare, open_index
+from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, Compared, bm25_ranking, compare, open_index
 
 METHODS = ("bm25", "mtm", "features", "default")
 
@@ -24,9 +24,10 @@ def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int =
     check_gold(gold, checks, queries)
     params = ClaimParams()
     index = open_index(checks, params)
-    ranker = ClaimRanker.fit(index, posts, gold, params, seed)
+    parts = list(compare(index, posts, params.depth))
+    ranker = ClaimRanker.fit_compared(index, parts, gold, params, seed)
     out.mkdir(parents=True, exist_ok=True)
-    _fit_mtm(index, checks, posts, gold, out, seed)
+    _fit_mtm(index, checks, posts, parts, gold, out, seed)
     ranker.save(out)
     return f"fitted on {len(posts)} posts and {len(checks)} articles -> {out}"
 
@@ -56,23 +57,29 @@ def rank(queries: Path, articles: Path, method: str, model: Path | None, out: Pa
     return f"{len(rankings)} posts ranked against {len(checks)} articles by {method} -> {out}"
 
 
-def candidates_of(index: ClaimIndex, posts: Sequence[Post], depth: int) -> list[list[tuple[int, float]]]:
+def candidates_of(parts: Iterable[Compared], depth: int) -> list[list[tuple[int, float]]]:
     """Return the label-free first stage's candidates as (article position, score), best first."""
     return [
-        [(int(j), float(s)) for j, s in zip(row, first, strict=True)]
-        for part in compare(index, posts, depth)
+        [(int(j), float(s)) for j, s in zip(row[:depth], first[:depth], strict=True)]
+        for part in parts
         for row, first in zip(part.candidates, part.first, strict=True)
     ]
 
 
 def _fit_mtm(
-    index: ClaimIndex, checks: Sequence[Article], posts: Sequence[Post], gold: Any, out: Path, seed: int
+    index: ClaimIndex,
+    checks: Sequence[Article],
+    posts: Sequence[Post],
+    parts: Sequence[Compared],
+    gold: Any,
+    out: Path,
+    seed: int,
 ) -> None:
     from rerank_core.files import atomic_path
     from rerank_passages.claims.mtm import Mtm, MtmParams
 
     params = MtmParams()
-    mtm = Mtm.fit(index.static, checks, posts, candidates_of(index, posts, params.depth), gold, params, seed)
+    mtm = Mtm.fit(index.static, checks, posts, candidates_of(parts, params.depth), gold, params, seed)
     with atomic_path(out / "mtm.npz") as path, path.open("wb") as file:
         np.savez(file, memory=mtm.memory, weights=mtm.weights, scale=mtm.scale)
 
@@ -83,4 +90,4 @@ def _rank_mtm(index: ClaimIndex, checks: Sequence[Article], posts: Sequence[Post
     params = MtmParams()
     with np.load(model / "mtm.npz", allow_pickle=False) as z:
         mtm = Mtm(index.static, z["memory"], z["weights"], z["scale"], params)
-    return mtm.rank(checks, posts, candidates_of(index, posts, params.depth))
+    return mtm.rank(checks, posts, candidates_of(compare(index, posts, params.depth), params.depth))

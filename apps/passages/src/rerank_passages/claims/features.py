@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,10 +214,15 @@ class ClaimIndex:
                 for name, field in self._lines.items():
                     best = np.maximum.reduceat(field.scores(texts), self._starts, axis=1)
                     out[f"{view}.{name}"] = best
+                encoded = {
+                    kind: encoder.encode(texts)
+                    for kind, encoder in (("static", self.static), ("bi", self.bi))
+                    if encoder is not None
+                }
                 for name, vectors in self._meanings.items():
-                    out[f"{view}.{name}"] = self._encode(name, texts) @ vectors.T
+                    out[f"{view}.{name}"] = encoded[name.split(".")[0]] @ vectors.T
                 if self.static is not None:
-                    similarity = self.static.encode(texts) @ self._line_vectors.T
+                    similarity = encoded["static"] @ self._line_vectors.T
                     out[f"{view}.line.static"] = np.maximum.reduceat(similarity, self._starts, axis=1)
             yield part, out
 
@@ -240,10 +245,6 @@ class ClaimIndex:
             [self._flat[self._starts[j] + int(row[self._starts[j] : ends[j]].argmax())] for j in chosen]
             for row, chosen in zip(near, candidates, strict=True)
         ]
-
-    def _encode(self, name: str, texts: Sequence[str]) -> Matrix:
-        encoder: Any = self.static if name.startswith("static") else self.bi
-        return encoder.encode(texts)
 
 
 def relative(scores: Matrix) -> dict[str, Matrix]:

@@ -6,7 +6,7 @@ set are never looked up: the memory of them (`memory_scores`) is a method of its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,19 @@ class ClaimRanker:
     ) -> ClaimRanker:
         """Fit on posts with gold (post id -> article id -> gain)."""
         p = params or ClaimParams()
-        parts = list(compare(index, posts, p.depth))
+        return cls.fit_compared(index, list(compare(index, posts, p.depth)), gold, p, seed)
+
+    @classmethod
+    def fit_compared(
+        cls, index: ClaimIndex, parts: Sequence[Compared], gold: Gold, params: ClaimParams, seed: int = 0
+    ) -> ClaimRanker:
+        """Fit on posts that `compare` has described already."""
+        p = params
+        n_posts = sum(len(c.posts) for c in parts)
         table = FeatureTable(
             parts[0].table.names,
             np.concatenate([c.table.values for c in parts]),
-            np.arange(len(posts) + 1, dtype=np.int64) * parts[0].candidates.shape[1],
+            np.arange(n_posts + 1, dtype=np.int64) * parts[0].candidates.shape[1],
         )
         gains = np.array(
             [
@@ -127,7 +135,13 @@ class ClaimRanker:
         self, index: ClaimIndex, posts: Sequence[Post]
     ) -> Iterator[tuple[Request[str, str], Ranking]]:
         """Rank and also give what was ranked; an article's reason is its line nearest to the post."""
-        for part in compare(index, posts, self.params.depth):
+        yield from self.rank_compared(index, compare(index, posts, self.params.depth))
+
+    def rank_compared(
+        self, index: ClaimIndex, parts: Iterable[Compared]
+    ) -> Iterator[tuple[Request[str, str], Ranking]]:
+        """Rank posts that `compare` has described already."""
+        for part in parts:
             scores = part.table.split(np.mean([m.predict(part.table) for m in self.models], axis=0))
             lines = index.key_sentences(part.posts, part.candidates)
             for request, s, keys in zip(requests_of(index, part), scores, lines, strict=True):

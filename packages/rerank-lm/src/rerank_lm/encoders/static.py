@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,19 @@ class StaticEncoder:
                 if e.ids:
                     out[i] = self.table[e.ids].mean(axis=0)
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return unit token vectors, one array of shape (n_tokens, d) a text."""
+        out: list[NDArray[np.float32]] = []
+        for part in chunks(len(texts), CHUNK):
+            encoded = self._tokenizer.encode_batch([texts[i] for i in part], add_special_tokens=False)  # type: ignore[attr-defined]
+            out += [self._unit[e.ids] for e in encoded]
+        return out
+
+    @cached_property
+    def _unit(self) -> NDArray[np.float32]:
+        """The table with rows of unit length."""
+        return self.table / np.maximum(np.linalg.norm(self.table, axis=1, keepdims=True), 1e-12)
 
     def fingerprint(self) -> str:
         """Return a digest of the weights."""
