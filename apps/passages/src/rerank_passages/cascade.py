@@ -49,8 +49,8 @@ class CascadeParams:
     """
 
     bi_depth: int = 0
-    cross_depth: int = 20
-    round_size: int = 5
+    cross_depth: int = 30
+    round_size: int = 10
     top: int = 10
     bi: float = 1.0
     patience: int = 1
