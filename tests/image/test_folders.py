@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,20 @@ from rerank_image.arrays import as_matrix
 from rerank_image.data import load_pickle, read_truth
 from rerank_image.index import Item, create, open_index, writer
 
-COMMAND = [sys.executable, "-c", "from rerank_image.cli import main; main()"]
-ENV = dict(os.environ, OMP_NUM_THREADS="1")
-
 
 def command(*args: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=300)
-    assert done.returncode == rc, done.stderr
-    return done
+    """Run the command in this process (importing torch in a dozen fresh ones would take a minute)."""
+    from rerank_image.cli import main
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["rerank-image", *map(str, args)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    assert code == rc, err.getvalue()
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def vectors(n: int, seed: int = 0, dims: int = 8) -> np.ndarray:
@@ -202,7 +210,9 @@ def test_life_of_an_index_through_the_commands(pictures: Path, tmp_path: Path) -
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    done = command("index", tmp_path / "none", "-o", tmp_path / "i", rc=2)
+    argv = [sys.executable, "-c", "from rerank_image.cli import main; main()", "index", "none", "-o", "i"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "holds no pictures" in done.stderr and not (tmp_path / "i").exists()
 
 

@@ -52,6 +52,8 @@ class ExtractConfig:
         Over scales: ``max`` (Scale-GeM, p infinite) or ``mean``.
     whiten
         Whether to use the checkpoint's learned projection where it has one.
+    relup
+        Lower clamp of ReLUP (``resnet50``, ``resnet101``); None is the checkpoint's own: 0.014 for CVNet's.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -64,6 +66,7 @@ class ExtractConfig:
     regional: float = pooling.RGEM_P
     pool: Literal["max", "mean"] = "max"
     whiten: bool = True
+    relup: float | None = None
 
     def __post_init__(self) -> None:
         if self.scales not in SCALES:
@@ -155,4 +158,4 @@ def resized(picture: Image.Image, config: ExtractConfig) -> Image.Image:
 def load_extractor(config: ExtractConfig | None = None) -> Extractor:
     """Load the backbone of a configuration."""
     c = config or ExtractConfig()
-    return Extractor(c, load_backbone(c.backbone, c.weights))
+    return Extractor(c, load_backbone(c.backbone, c.weights, c.relup))
