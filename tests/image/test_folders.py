@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -12,31 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.image.commands import command
 
 from rerank_core.errors import InputError, UsageError
 from rerank_image.arrays import as_matrix
 from rerank_image.data import load_pickle, read_truth
 from rerank_image.index import Item, create, open_index, writer
-
-
-def command(*args: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process (importing torch in a dozen fresh ones would take a minute)."""
-    from rerank_image.cli import main
-
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["rerank-image", *map(str, args)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    assert code == rc, err.getvalue()
-    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def vectors(n: int, seed: int = 0, dims: int = 8) -> np.ndarray:
@@ -245,6 +229,49 @@ def test_arrays_through_the_commands(tmp_path: Path) -> None:
     )
     assert "NaN" in done.stderr and not (tmp_path / "o.npz").exists()
     assert "Traceback" not in done.stderr
+
+
+def test_mat_features_class_folders_and_ns_score(pictures: Path, tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    x = vectors(8, dims=12).astype(np.float32)
+    savemat(tmp_path / "features.mat", {"X": x.T, "Q": x[:2].T})
+    mat = tmp_path / "features.mat"
+    command(
+        "rerank", "--descriptors", f"{mat}:X", "--queries", f"{mat}:Q", "--method", "none", "-o", tmp_path / "r.npz"
+    )
+    assert np.load(tmp_path / "r.npz")["ranks"][:, 0].tolist() == [0, 1]
+    # two classes of four pictures; every ranking finds the picture itself first, then its own class or the other
+    for name in ("a", "b"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i, source in enumerate(sorted(pictures.glob("*.jpg"))[:4]):
+            shutil.copy(source, tmp_path / "classes" / name / f"{i}.jpg")
+    own = [[i, *(j for j in range(4) if j != i), 4, 5, 6, 7] for i in range(4)]
+    other = [[i, 0, 1, 2, 3, *(j for j in range(4, 8) if j != i)] for i in range(4, 8)]
+    np.savez(tmp_path / "both.npz", ranks=np.array(own + other))
+    rows = json.loads(command("eval", tmp_path / "both.npz", "--gnd", tmp_path / "classes", "--json").stdout)
+    value = {r["measure"]: r["value"] for r in rows}
+    assert value["N-S"] == pytest.approx((4 * 4 + 4 * 1) / 8)
+    assert value["Hit@1"] == 0.5 and value["R@5"] == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_fusion_reads_matrices_rankings_and_runs_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(6, 20)).astype(np.float32), 1000 * rng.normal(size=(6, 20)).astype(np.float32)
+    np.savez(tmp_path / "two.npz", a=a, b=b)
+    run = [f"{q} Q0 {d} 0 {b[q, d]!r} b" for q in range(6) for d in range(20)]
+    (tmp_path / "b.run").write_text("\n".join(line.replace("np.float32(", "").replace(")", "") for line in run))
+    order = np.argsort(-b, axis=1, kind="stable")
+    np.savez(tmp_path / "b.npz", ranks=order, scores=np.take_along_axis(b, order, 1))
+    (tmp_path / "gold.json").write_text(json.dumps([[3], [1, 2], [0], [19], [4], [5]]))
+    want = np.argsort(-((a - a.mean(1, keepdims=True)) / a.std(1, keepdims=True) + (b - b.mean(1, keepdims=True)) / b.std(1, keepdims=True)), 1)  # fmt: skip  # noqa: E501
+    for other in (f"{tmp_path / 'two.npz'}:b", tmp_path / "b.run", tmp_path / "b.npz"):
+        command("fuse", f"{tmp_path / 'two.npz'}:a", other, "-o", tmp_path / "f.npz")
+        np.testing.assert_array_equal(np.load(tmp_path / "f.npz")["ranks"], want)
+    command("eval", tmp_path / "f.npz", "--gnd", tmp_path / "gold.json", "--classes", "--json")
+    np.savez(tmp_path / "small.npz", a=a[:, :5])
+    done = command("fuse", f"{tmp_path / 'two.npz'}:a", f"{tmp_path / 'small.npz'}:a", "-o", tmp_path / "n.npz", rc=2)
+    assert "different shapes" in done.stderr and not (tmp_path / "n.npz").exists()
 
 
 def test_landmarks_csv(tmp_path: Path) -> None:
