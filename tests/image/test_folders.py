@@ -188,6 +188,9 @@ def test_life_of_an_index_through_the_commands(pictures: Path, tmp_path: Path) -
     assert len(open_index(index)) == 20
     bad = command("search", index, query, "--box", "0,0,5000,10", rc=2)
     assert query.name in bad.stderr and "not inside" in bad.stderr
+    wrong = command("index", folder, "-o", tmp_path / "new", "--set", "gemm=3", rc=2)
+    assert "settings: backbone, enlarge, gem" in wrong.stderr and not (tmp_path / "new").exists()
+    assert "another extractor" in command("index", folder, "-o", index, *args, "--set", "gem=3", rc=2).stderr
     other = command("index", folder, "-o", index, "--scales", 3, rc=2)
     assert "another extractor" in other.stderr
 

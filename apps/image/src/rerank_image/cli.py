@@ -170,21 +170,17 @@ def index(
     size: Annotated[int, typer.Option("--size", help="Longest side in pixels.")] = 256,
     scales: Annotated[int, typer.Option("--scales", help="1, 3 or 5.")] = 3,
     prep: Annotated[str, typer.Option("--prep", help="resize, or original (the released code's).")] = "resize",
+    config: ConfigOption = None,
     threads: ThreadsOption = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Make an index of a folder; again, only new and changed pictures are read, and vanished ones leave it."""
-    from rerank_image.extract import ExtractConfig
+    from rerank_image.extract import extract_config
     from rerank_image.library import build
 
-    config = ExtractConfig(backbone, weights, "original" if prep == "original" else _resize(prep), size, scales=scales)
-    _finish(build(folder, out, config, threads=set_threads(threads), prune=True), out, as_json)
-
-
-def _resize(prep: str) -> Any:
-    if prep != "resize":
-        raise UsageError(f"--prep is resize or original, not {prep!r}")
-    return prep
+    named = {"backbone": backbone, "weights": weights, "size": size, "scales": scales, "prep": prep}
+    made = extract_config(named | settings(config))
+    _finish(build(folder, out, made, threads=set_threads(threads), prune=True), out, as_json)
 
 
 @app.command()

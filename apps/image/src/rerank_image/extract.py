@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -75,6 +75,24 @@ class ExtractConfig:
             raise UsageError("prep is resize or original; pool is max or mean")
         if self.size < 32 or self.gem <= 0 or self.regional < 0:
             raise UsageError("size must be at least 32, gem above 0, regional at least 0")
+
+
+def extract_config(values: Mapping[str, Any]) -> ExtractConfig:
+    """Make a configuration of named values.
+
+    Raises
+    ------
+    UsageError
+        When a name or a value's type is wrong.
+    """
+    known = {f.name for f in fields(ExtractConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"extraction has no setting {unknown[0]!r}; settings: {', '.join(sorted(known))}")
+    try:
+        return ExtractConfig(**values)
+    except TypeError as error:
+        raise UsageError(f"a setting of extraction has the wrong type: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from rerank_core.errors import InputError, UsageError
 from rerank_image.arrays import Matrix
 from rerank_image.explain import explain, sentence
-from rerank_image.extract import ExtractConfig, Extractor, load_extractor
+from rerank_image.extract import ExtractConfig, Extractor, extract_config, load_extractor
 from rerank_image.index import MANIFEST, Index, Report, add_pictures, create, open_index, writer
 from rerank_image.methods import METHODS, rank, split_settings
 from rerank_image.pictures import SUFFIXES, crop, find_pictures, one_line, open_picture
@@ -47,7 +47,7 @@ def build(folder: Path, out: Path, config: ExtractConfig | None, *, threads: int
         raise InputError(f"holds no pictures{why}; known suffixes: {', '.join(sorted(SUFFIXES))}", folder)
     new = not (out / MANIFEST).is_file()
     if config is None:
-        config = extract_config(open_index(out))
+        config = extract_config(open_index(out).config["extractor"])
     extractor = load_extractor(config)
     if new:
         create(out, dims_of(extractor), extractor.fingerprint, asdict(config))
@@ -69,11 +69,6 @@ def build(folder: Path, out: Path, config: ExtractConfig | None, *, threads: int
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def extract_config(index: Index) -> ExtractConfig:
-    """Return the configuration an index was made by."""
-    return ExtractConfig(**index.config["extractor"])
 
 
 def dims_of(extractor: Extractor) -> int:
@@ -151,7 +146,7 @@ def describe_queries(
     index: Index, pictures: Sequence[Path], boxes: Sequence[Sequence[float] | None], threads: int
 ) -> Matrix:
     """Describe query pictures as the index's were; a query that cannot be read is an error."""
-    extractor = load_extractor(extract_config(index))
+    extractor = load_extractor(extract_config(index.config["extractor"]))
     if extractor.fingerprint != index.fingerprint:
         raise InputError(
             "was made with other weights than are installed here; its descriptors do not compare", index.folder
