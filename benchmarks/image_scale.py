@@ -75,13 +75,15 @@ def measure(folder: Path, what: str, threads: int) -> None:
         quantised = load_fast(index)
         facts["load_s"] = round(time.perf_counter() - wall, 2)
         search_fast(index, quantised, queries[:1], 400, threads)
-        found, walls = [], []
+        found, walls, cpus = [], [], []
         for q in queries[:10]:
-            wall = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             found.append(search_fast(index, quantised, q[None], 400, threads).ids[0])
             walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
         exact = np.load(folder.parent / "exact70.npy")[: len(found)]
         recall = np.mean([len(set(a) & set(b)) / 400 for a, b in zip(found, exact, strict=True)])
+        facts |= {"cpu_s_a_query": round(float(np.median(cpus)), 3)}
         facts |= {"wall_s_a_query": round(float(np.median(walls)), 3), "recall_of_exact_400": float(recall)}
         from rerank_image.superglobal import superglobal
 
