@@ -293,7 +293,12 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     command("index", pictures, "-o", tmp_path / "i", "--scales", 1, "--size", 96)
-    command("sheet", tmp_path / "i", "--queries", pictures, "-o", tmp_path / "sheet.html")
+    names = sorted(p.name for p in pictures.glob("*.jpg"))
+    gnd = {"imlist": names[1:], "qimlist": names, "gnd": [{"easy": [0], "hard": [1], "junk": [2]} for _ in names]}
+    (tmp_path / "gnd.json").write_text(json.dumps(gnd))
+    command(
+        "sheet", tmp_path / "i", "--queries", pictures, "--gnd", tmp_path / "gnd.json", "-o", tmp_path / "sheet.html"
+    )
     assert (tmp_path / "sheet.html").stat().st_size < 6e6
     flags = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
     with sync_playwright() as p:
@@ -307,6 +312,10 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
             "const b = f.getBoundingClientRect(), i = f.querySelector('img');"
             "return [b.left, b.right, b.top, b.bottom, i.complete && i.naturalWidth > 0]}))"
         )
+        colours = page.evaluate(
+            "[...document.querySelectorAll('figure')].map(f => [f.title.split('\\n')[0].split('/').pop(), "
+            "f.title.split('\\n')[2], f.style.getPropertyValue('--c')])"
+        )
         page.screenshot(path=str(tmp_path / "sheet.png"))
         browser.close()
     assert all(u.startswith(("file:", "data:")) for u in asked)
@@ -314,4 +323,7 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     for row in boxes:
         assert all(shown for *_, shown in row)
         assert all(b[0] >= a[1] for a, b in itertools.pairwise(row)), "thumbnails overlap"
+    want = dict(zip(names, ["", "easy", "hard", "junk", *["negative"] * 8], strict=True))
+    assert {name: label for name, label, _ in colours} == want, "the one that the ground truth leaves out has no label"
+    assert len({colour for *_, colour in colours}) == 5
     assert (tmp_path / "sheet.png").stat().st_size > 10_000

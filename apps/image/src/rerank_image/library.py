@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -299,13 +300,15 @@ def _queries(
     truth = read_truth(gnd)
     files: list[Path] = []
     labels: list[Mapping[str, str] | None] = []
+    judged = {Path(name).stem: "negative" for name in truth.images}  # others, the query itself say, are unlabelled
     for name, t in zip(truth.queries, truth.truths, strict=True):
         path = queries / name if (queries / name).is_file() else queries / f"{name}.jpg"
         if not path.is_file():
             raise InputError(f"holds no picture {name!r}, which the ground truth names as a query", queries)
         files.append(path)
         kinds = {"easy": t.easy, "hard": t.hard, "junk": t.junk}
-        labels.append({Path(truth.images[i]).stem: kind for kind, rows in kinds.items() for i in rows})
+        own = {Path(truth.images[i]).stem: kind for kind, rows in kinds.items() for i in rows}
+        labels.append(ChainMap(own, judged))
     return files, [t.bbx for t in truth.truths], labels
 
 
@@ -324,4 +327,4 @@ def _cells(
 
 
 def _label(labels: Mapping[str, str] | None, path: str) -> str:
-    return "" if labels is None else labels.get(Path(path).stem, "negative")
+    return "" if labels is None else labels.get(Path(path).stem, "")
