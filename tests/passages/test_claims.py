@@ -93,6 +93,8 @@ def test_wrong_calls_of_claims(fitted: tuple[Path, Path, Path], tmp_path: Path) 
         (("--method", "nope"), "no method 'nope'"),
         (("--method", "mtm"), "needs --model"),
         (("--model", tmp_path), "is no claims model"),
+        (("--method", "memory"), "looks posts up in --known"),
+        (("--method", "bm25", "--known", posts), "looks posts up in --known"),
     ):
         error = invoke(*base, *extra).exception  # type: ignore[attr-defined]
         assert isinstance(error, (UsageError, InputError)) and complaint in str(error)
@@ -134,6 +136,10 @@ def test_a_memory_returns_what_was_seen(tmp_path: Path) -> None:
     gold = {p.id: {p.id[1:].split("-")[0]: 1.0} for p in known}
     scores = memory_scores(known[:3], known, gold, articles)
     assert scores.argmax(axis=1).tolist() == [0, 1, 2] and scores.max() == pytest.approx(1, abs=1e-5)
+    args = ("claims", "--queries", q, "--articles", a, "--method", "memory", "--known", q, "-o", tmp_path / "o.trec")
+    assert invoke(*args).exit_code == 0  # type: ignore[attr-defined]
+    run = read_run(tmp_path / "o.trec")
+    assert all(max(docs, key=lambda d: docs[d]) == post[1:].split("-")[0] for post, docs in run.items())
 
 
 def test_logistic_regression_separates_and_stays_finite() -> None:

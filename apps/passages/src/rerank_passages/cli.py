@@ -149,15 +149,16 @@ def claims_command(
     queries: PostsOption,
     articles: ArticlesOption,
     out: OutOption,
-    method: Annotated[str, typer.Option("--method", help="bm25, mtm, features or default.")] = "default",
+    method: Annotated[str, typer.Option("--method", help="bm25, mtm, features, default or memory.")] = "default",
     model: Annotated[Path | None, typer.Option("--model", help="Folder that fit-claims wrote.")] = None,
+    known: Annotated[Path | None, typer.Option("--known", help="Posts with gold; for method memory alone.")] = None,
     threads: ThreadsOption = 0,
 ) -> None:
     """Find the fact-checks of posts; a TREC run, or JSONL with the key sentences where OUT ends in .jsonl."""
     set_threads(threads)
     from rerank_passages.claims.commands import rank
 
-    _say(rank(queries, articles, method, model, out))
+    _say(rank(queries, articles, method, model, out, known))
 
 
 @app.command("screen")

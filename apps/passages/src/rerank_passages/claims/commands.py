@@ -13,9 +13,18 @@ from rerank_core.io import write_rankings, write_run
 from rerank_core.types import Ranking
 from rerank_passages.claims.features import ClaimIndex
 from rerank_passages.claims.files import Article, Post, check_gold, read_articles, read_gold, read_posts
-from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, Compared, bm25_ranking, compare, open_index
+from rerank_passages.claims.ranker import (
+    ClaimParams,
+    ClaimRanker,
+    Compared,
+    bm25_ranking,
+    compare,
+    memory_scores,
+    open_index,
+    ranked_by,
+)
 
-METHODS = ("bm25", "mtm", "features", "default")
+METHODS = ("bm25", "mtm", "features", "default", "memory")
 
 
 def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int = 0) -> str:
@@ -32,16 +41,36 @@ def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int =
     return f"fitted on {len(posts)} posts and {len(checks)} articles -> {out}"
 
 
-def rank(queries: Path, articles: Path, method: str, model: Path | None, out: Path, depth: int = 50) -> str:
-    """Rank articles for posts into a TREC run (or JSONL with key sentences); returns what was done, in words."""
+def rank(
+    queries: Path,
+    articles: Path,
+    method: str,
+    model: Path | None,
+    out: Path,
+    known: Path | None = None,
+    depth: int = 50,
+) -> str:
+    """Rank articles for posts into a TREC run (or JSONL with key sentences); returns what was done, in words.
+
+    Parameters
+    ----------
+    known
+        Posts with gold, for ``memory`` alone.
+    """
     if method not in METHODS:
         raise UsageError(f"claims has no method {method!r}; methods: {', '.join(METHODS)}")
-    if method != "bm25" and model is None:
+    if (method == "memory") != (known is not None):
+        raise UsageError("method memory, and no other, looks posts up in --known")
+    if method not in ("bm25", "memory") and model is None:
         raise UsageError(f"method {method} needs --model; make one with fit-claims")
-    ranker = ClaimRanker.load(model) if model is not None and method != "bm25" else None
+    ranker = ClaimRanker.load(model) if model is not None and method not in ("bm25", "memory") else None
     checks, posts = read_articles(articles), read_posts(queries)
     rankings: list[Ranking]
-    if ranker is None:
+    if known is not None:
+        seen, gold = read_posts(known), read_gold(known)
+        check_gold(gold, checks, known)
+        rankings = ranked_by(checks, posts, memory_scores(posts, seen, gold, checks), depth)
+    elif ranker is None:
         rankings = bm25_ranking(checks, posts, depth)
     else:
         index = open_index(checks, ranker.params)

@@ -196,7 +196,11 @@ def bm25_ranking(articles: Sequence[Article], posts: Sequence[Post], depth: int 
     from rerank_passages.claims.features import bm25_field, clean, stems
 
     field = bm25_field([f"{a.headline} {a.body}" for a in articles], stems)
-    scores = field.scores([clean(p.both) for p in posts])
+    return ranked_by(articles, posts, field.scores([clean(p.both) for p in posts]), depth)
+
+
+def ranked_by(articles: Sequence[Article], posts: Sequence[Post], scores: Matrix, depth: int = 50) -> list[Ranking]:
+    """Rank articles for posts by a matrix of scores (n_posts, n_articles)."""
     return [_rank(articles, post, s, depth) for post, s in zip(posts, scores, strict=True)]
 
 
