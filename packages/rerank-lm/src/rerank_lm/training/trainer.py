@@ -27,6 +27,7 @@ from rerank_core.measures import evaluate, parse
 from rerank_core.types import Ranking
 from rerank_lm.training.card import write_card
 from rerank_lm.training.data import Labelled, Lists, load_lists, sampled, taught
+from rerank_lm.training.outcome import Outcome
 from rerank_lm.training.recipe import Recipe
 from rerank_lm.training.tasks import Task, make_task, trainable
 
@@ -46,27 +47,6 @@ class Progress:
     best_step: int = -1
     without_gain: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Parameters
-    ----------
-    start, end
-        nDCG@10 on the held-out groups before training and of the weights that were kept, as (value, low, high).
-    """
-
-    folder: Path
-    steps: int
-    stopped: str
-    losses: tuple[float, ...]
-    start: tuple[float, float, float] | None
-    end: tuple[float, float, float] | None
-    n_train: int
-    n_held: int
-    dropped: int
 
 
 def train(
