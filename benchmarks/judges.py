@@ -32,10 +32,11 @@ METHODS = [
 SMALL: dict[str, dict[str, Any]] = {
     "pairwise": {"k": 5},
     "setwise": {"k": 5},
-    "rank-r1": {"k": 2, "max_tokens": 96},
-    "reasonrank": {"max_tokens": 160},
-    "dear": {"max_tokens": 160, "temperature": 0.0},
-    "faireval": {"k": 1, "samples": 1, "temperature": 0.0, "max_tokens": 48},
+    "groupwise": {"window": 5, "stride": 5},
+    "rank-r1": {"k": 1, "max_tokens": 64},
+    "reasonrank": {"max_tokens": 96},
+    "dear": {"max_tokens": 96, "temperature": 0.0},
+    "faireval": {"k": 1, "samples": 1, "temperature": 0.0, "max_tokens": 32, "top": 8},
 }
 RENDERING = TextRendering("Rank passages by how well they answer the query.", str, lambda c: str(c.content))
 
@@ -112,10 +113,8 @@ def main() -> None:
     for name, (rankings, _, _) in rows:
         show(name, rankings, gold, requests, 0.0, "")
     for name in args.methods.split(","):
-        ranker = build(
-            name, rendering=RENDERING, backend=None if name == "e2rank" else backend, window=20, top=args.depth,
-            words=args.words, **SMALL.get(name, {}),
-        )  # fmt: skip
+        settings = {"window": 20, "top": args.depth, "words": args.words, **SMALL.get(name, {})}
+        ranker = build(name, rendering=RENDERING, backend=None if name == "e2rank" else backend, **settings)
         backend.prefix_tokens_saved = backend.scored_tokens = 0
         start = time.process_time()
         rankings = ranker.rerank(requests)

@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--losses", default="ranknet,listnet,lambda,distil,yes-no,contrastive")
     parser.add_argument("--model", default="ms-marco-minilm-l12")
     parser.add_argument("--teacher", default="ms-marco-minilm-l12")
+    parser.add_argument("--baselines", default="first-stage,all-minilm-l6-v2")
     parser.add_argument("--depth", type=int, default=30)
     parser.add_argument("--test-depth", type=int, default=50)
     parser.add_argument("--precision", default="bf16", help="of testing; training is fp32")
@@ -83,7 +84,7 @@ def main() -> None:
     start = test(args.model)
     print("| loss | nDCG@10 | difference to the start [95 %] | p | train CPU-s |\n|---|---|---|---|---|", flush=True)
     print(f"| (start, {args.model}) | {mean(start):.4f} (n = {len(start)}) | | | |", flush=True)
-    for name in ("first-stage", "all-minilm-l6-v2"):
+    for name in filter(None, args.baselines.split(",")):
         show(f"({name})", test(name), start, "")
     for name in args.losses.split(","):
         recipe = Recipe(
