@@ -14,10 +14,10 @@ from rerank_core import domain as domains
 from rerank_core.ablation.cells import Cell, spread
 from rerank_core.ablation.inputs import Inputs
 from rerank_core.ablation.results import distinct_rows, write_tables
-from rerank_core.ablation.suites import read_suite
-from rerank_core.ablation.systems import system_rankings
+from rerank_core.ablation.suites import Suite, read_suite
+from rerank_core.ablation.systems import Runner
 from rerank_core.engine import Executor, local
-from rerank_core.errors import InputError, RerankError
+from rerank_core.errors import InputError, RerankError, UsageError
 from rerank_core.experiment import FIRST, ORACLE, compare, oracle_rankings, statuses
 from rerank_core.files import read_json, write_json
 from rerank_core.io import write_run
@@ -50,12 +50,13 @@ def run_suite(
     available = {n: domains.load(n) for n in names}
     inputs = Inputs(out, data, available)
     measures = [parse(m) for m in suite.measures]
-    cells = spread(suite, available)
+    cells = _runnable(suite, spread(suite, available), data, progress)
+    runner = Runner(executor)
     results: list[dict[str, Any]] = []
     fresh = 0
     for number, cell in enumerate(cells, 1):
         start = time.perf_counter()
-        result, was_there = _cell(cell, inputs, out, measures, executor)
+        result, was_there = _cell(cell, inputs, out, measures, runner)
         results.append(result)
         fresh += not was_there
         if progress and not was_there:
@@ -85,8 +86,21 @@ def run_suite(
     return rows
 
 
+def _runnable(suite: Suite, cells: list[Cell], data: Path | None, progress: bool) -> list[Cell]:
+    """Leave out, and say so, the cells on data folders where no folder was given."""
+    if data is not None:
+        return cells
+    own = [c for c in cells if c.data == "sample"]
+    missing = sorted({c.data for c in cells if c.data != "sample"})
+    if missing and not own:
+        raise UsageError(f"suite {suite.name!r} is about {', '.join(missing)}: needs --data FOLDER, which holds them")
+    if missing and progress:
+        print(f"left out, as there is no --data FOLDER: {', '.join(missing)}", file=sys.stderr)
+    return own
+
+
 def _cell(
-    cell: Cell, inputs: Inputs, out: Path, measures: Sequence[Measure], executor: Executor
+    cell: Cell, inputs: Inputs, out: Path, measures: Sequence[Measure], runner: Runner
 ) -> tuple[dict[str, Any], bool]:
     """Return a cell's result and whether it was there already. Failures become results; only a user's stop goes up."""
     names = [m.name for m in measures]
@@ -102,7 +116,7 @@ def _cell(
         except InputError:
             path.unlink()
     try:
-        result = _run(cell, key, inputs, out, measures, executor)
+        result = _run(cell, key, inputs, out, measures, runner)
     except (
         RerankError,
         ValueError,
@@ -133,14 +147,12 @@ def _facts(cell: Cell) -> dict[str, Any]:
 
 
 def _run(
-    cell: Cell, key: str, inputs: Inputs, out: Path, measures: Sequence[Measure], executor: Executor
+    cell: Cell, key: str, inputs: Inputs, out: Path, measures: Sequence[Measure], runner: Runner
 ) -> dict[str, Any]:
     domain, dataset = inputs.available[cell.domain], inputs.load(cell)
     if not dataset.requests:
         raise InputError(f"{cell.data} holds no requests")
-    start = time.perf_counter()
-    rankings = system_rankings(domain, dataset, cell.system, cell.budget.budget(), executor, cell.seed)
-    seconds = time.perf_counter() - start
+    rankings, seconds = runner(domain, dataset, cell)
     systems = {FIRST: FirstStage().rerank(dataset.requests), cell.label: rankings, ORACLE: oracle_rankings(dataset)}
     own = [m for m in domain.measures if m.name not in {c.name for c in COMMON}]
     wanted = measures or [*(m for m in COMMON if m.name != "Oracle"), *own]

@@ -8,7 +8,7 @@ title: Every domain's sample through its own methods
 seeds: [0]
 experiments:
   - domains: all              # or a list of names
-    data: sample              # or folders below --data, by domain: {passages: [text/noveleval_2306]}
+    data: sample              # or by domain, the sample and folders below --data: {passages: [sample, text/noveleval_2306]}
     requests: 100             # at most so many, drawn by split group with the seed
     methods: demo             # demo, all, or a list of names and {name, set: {key: [values]}}
     judges: [yes-no, first]   # judges of rerank-lm through the domain's rendering

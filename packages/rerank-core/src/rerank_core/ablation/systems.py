@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rerank_core.ablation.cells import LEARNED, System
+from rerank_core.ablation.cells import LEARNED, Cell
 from rerank_core.budget import Budget, Meter
 from rerank_core.domain import Domain
 from rerank_core.engine import Executor, cut
@@ -19,28 +20,44 @@ from rerank_core.reranker import FirstStage
 from rerank_core.types import Cost, Dataset, Ranking
 
 
-def system_rankings(
-    domain: Domain[Any, Any],
-    dataset: Dataset[Any, Any],
-    system: System,
-    budget: Budget | None,
-    executor: Executor,
-    seed: int,
-) -> list[Ranking]:
-    """Run one system on a dataset; gold is used by ``learned`` alone, and there across folds of whole groups."""
-    requests = dataset.requests
-    if system.kind == "fuse":
-        parts = [
-            system_rankings(domain, dataset, System(n, "method", json.loads(c)), budget, executor, seed)
-            for n, c in system.parts
-        ]
-        lists = [FirstStage().rerank(requests), *parts]
-        return _learned(dataset, lists, seed) if system.name == LEARNED else _fused(dataset, lists, system.name)
-    reranker = domain.method(system.name, dict(system.config))
-    limited_ = None if budget is None or budget == Budget() else budget
-    found = executor(reranker, enumerate(cut(requests, 64)), Meter(limited_))
-    by_id = {r.id: r for _, rankings in found for r in rankings}
-    return [by_id[r.id] for r in requests]
+class Runner:
+    """Runs systems, and remembers what the methods of the data at hand gave, so that fusions need not ask them again."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._about: tuple[Any, ...] = ()
+        self._known: dict[tuple[str, str], tuple[list[Ranking], float]] = {}
+
+    def __call__(self, domain: Domain[Any, Any], dataset: Dataset[Any, Any], cell: Cell) -> tuple[list[Ranking], float]:
+        """Return a cell's rankings and the seconds they took, those of a fusion's parts included.
+
+        Gold is used by ``learned`` alone, and there across folds of whole groups.
+        """
+        about = (cell.domain, cell.data, cell.requests, cell.candidates, cell.seed, cell.budget)
+        if about != self._about:
+            self._about, self._known = about, {}
+        system, requests = cell.system, dataset.requests
+        if system.kind != "fuse":
+            return self._part(domain, dataset, cell, system.name, json.dumps(dict(system.config), sort_keys=True))
+        parts = [self._part(domain, dataset, cell, name, config) for name, config in system.parts]
+        start = time.perf_counter()
+        lists = [FirstStage().rerank(requests), *(rankings for rankings, _ in parts)]
+        fused = _learned(dataset, lists, cell.seed) if system.name == LEARNED else _fused(dataset, lists, system.name)
+        return fused, time.perf_counter() - start + sum(seconds for _, seconds in parts)
+
+    def _part(
+        self, domain: Domain[Any, Any], dataset: Dataset[Any, Any], cell: Cell, name: str, config: str
+    ) -> tuple[list[Ranking], float]:
+        if (name, config) not in self._known:
+            start = time.perf_counter()
+            reranker = domain.method(name, json.loads(config))
+            budget = cell.budget.budget()
+            found = self._executor(
+                reranker, enumerate(cut(dataset.requests, 64)), Meter(None if budget == Budget() else budget)
+            )
+            by_id = {r.id: r for _, rankings in found for r in rankings}
+            self._known[name, config] = [by_id[r.id] for r in dataset.requests], time.perf_counter() - start
+        return self._known[name, config]
 
 
 def _fused(dataset: Dataset[Any, Any], lists: Sequence[Sequence[Ranking]], method: str) -> list[Ranking]:
