@@ -50,7 +50,7 @@ def main() -> None:
     folds = [{groups[i] for i in order[k::2]} for k in range(2)]
     requests = [r.take(r.ids[: args.depth]) for r in dataset.requests]
     gold = {r.id: dict(dataset.gold.get(r.id, {})) for r in requests}
-    useful = [r for r in requests if any(gold[r.id].get(c, 0) > 0 for c in r.ids)]
+    useful = [r for r in requests if len({gold[r.id].get(c, 0.0) for c in r.ids}) > 1]  # others have no better order
 
     def scored(model: str, chosen: list[Any]) -> dict[str, Ranking]:
         encoder = CrossEncoder.load(model, precision=args.precision)
@@ -88,6 +88,7 @@ def main() -> None:
     by_id = {r.id: r for r in useful}
     kept = {i: gold[i] for i in by_id}
     base = {m: parse(m).rows(kept, systems[f"start, {args.model}"], by_id) for m in MEASURES}
+    print(f"{len(requests) - len(useful)} of {len(requests)} requests have no better order and are left out")
     print(f"| system (n = {len(useful)}, {len(groups)} groups) | {' | '.join(MEASURES)} |\n|---|---|---|")
     for name, rankings in systems.items():
         cells = []
