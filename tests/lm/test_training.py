@@ -257,8 +257,7 @@ def test_a_reward_that_tells_nothing_apart_says_so(tiny, dataset, tmp_path):
         train(recipe, tmp_path, lists=_lists(recipe, dataset))
 
 
-def test_grpo_raises_the_reward(tiny, dataset, tmp_path):
-    """ERank's reward pays every readable grade more than none: a tiny model learns to write digits."""
+def test_grpo_reads_answers_of_different_length_as_it_would_each_alone(tiny, dataset):
     from rerank_lm.training.causal import GrpoTask
 
     recipe = _recipe("grpo", tiny, max_steps=3)
@@ -267,6 +266,13 @@ def test_grpo_raises_the_reward(tiny, dataset, tmp_path):
     loss = task.loss(lists.train[:1], 0)
     assert torch.isfinite(loss) and loss.requires_grad
     assert {"reward", "informative_prompts"} <= set(task.log)
+    task.module.eval()
+    answers = [[31, 32, 33], [34], [35, 36]]
+    together, mask = task._log_probs([5, 6, 7], answers)
+    assert mask.sum(dim=1).tolist() == [3, 1, 2]
+    for row, answer in zip(together, answers, strict=True):
+        alone = task._log_probs([5, 6, 7], [answer])[0][0]
+        assert torch.allclose(row[: len(answer)], alone, atol=1e-5)
 
 
 def test_wrong_words_are_named(tiny, dataset, tmp_path):
