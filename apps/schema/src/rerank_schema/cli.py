@@ -67,6 +67,7 @@ def match(
         str | None, typer.Option(help="Language model that reranks: a served model's name, or a local one.")
     ] = None,
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server of --llm.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer of the endpoint.")] = 120.0,
     llm_style: Annotated[str, typer.Option(help="score (Magneto), table (ReMatch) or choice (Matchmaker).")] = "score",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the model would be asked; ask nothing.")
@@ -93,7 +94,7 @@ def match(
         return _print_questions(left, right, matcher, llm_style)
     if llm or replay:
         budget = budget_of(budget_calls, None, budget_seconds)
-        matcher = _with_llm(matcher, llm, endpoint, llm_style, record, replay, budget)
+        matcher = _with_llm(matcher, _backend(llm, endpoint, record, replay, timeout), llm_style, budget)
     decide = _decision(method, threshold, several)
     found = match_schemas(left, right, matcher, decide, topk=topk, show_values=not names_only)
     write_matches(out, found, unmatched(left, found))
@@ -123,27 +124,21 @@ def _llm_params(style: str) -> LlmParams:
         raise UsageError(str(error)) from error
 
 
-def _with_llm(
-    matcher: Matcher,
-    model: str | None,
-    endpoint: str | None,
-    style: str,
-    record: Path | None,
-    replay: Path | None,
-    budget: Budget | None,
-) -> Matcher:
+def _with_llm(matcher: Matcher, backend: BackEnd, style: str, budget: Budget | None) -> Matcher:
     from rerank_schema.llm import LlmMatcher
 
-    return LlmMatcher(matcher, _backend(model, endpoint, record, replay), _llm_params(style), budget)
+    return LlmMatcher(matcher, backend, _llm_params(style), budget)
 
 
-def _backend(model: str | None, endpoint: str | None, record: Path | None, replay: Path | None) -> BackEnd:
+def _backend(
+    model: str | None, endpoint: str | None, record: Path | None, replay: Path | None, timeout: float = 120.0
+) -> BackEnd:
     import os
 
     from rerank_lm.backends.opening import open_backend
     from rerank_schema.encode import cache_folder
 
-    options: dict[str, Any] = {"key": os.environ.get("OPENAI_API_KEY")} if endpoint else {}
+    options: dict[str, Any] = {"key": os.environ.get("OPENAI_API_KEY"), "timeout": timeout} if endpoint else {}
     cache = None if replay else cache_folder() / "answers"
     return open_backend(model or "", endpoint=endpoint, record=record, replay=replay, cache=cache, **options)
 
