@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 COMMAND = Path(sys.executable).parent / "rerank-schema"
-WORDS = (
-    "patient age tumor stage code name date status type total price order street city region count rate sample gene "
-    "weight height start end first last unit amount currency product supplier account balance score grade school year"
-).split()
+WORDS = [
+    "patient", "age", "tumor", "stage", "code", "name", "date", "status", "type", "total", "price", "order",
+    "street", "city", "region", "count", "rate", "sample", "gene", "weight", "height", "start", "end", "first",
+    "last", "unit", "amount", "currency", "product", "supplier", "account", "balance", "score", "grade",
+    "school", "year",
+]  # fmt: skip
 
 
 def timed(what: str, *args: object, cache: Path) -> None:
@@ -76,7 +78,7 @@ def long(gib: float = 2.0) -> None:
         path, head, rows = Path(name) / "long.csv", Path(name) / "head.csv", 0
         names = "id,customer,city,amount,ordered\n"
         block = "".join(
-            f"{i},customer {i % 977},{WORDS[i % 40]}ville,{i % 1000 / 7:.2f},2024-{i % 12 + 1:02d}-11\n"
+            f"{i},customer {i % 977},{WORDS[i % len(WORDS)]}ville,{i % 1000 / 7:.2f},2024-{i % 12 + 1:02d}-11\n"
             for i in range(50_000)
         )
         head.write_text(names + block, encoding="utf-8")
