@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -72,14 +73,15 @@ def test_what_is_no_parquet_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def on_ray():
-    pytest.importorskip("ray", reason="needs the extra rerank-core[ray]")
-    from ray import cloudpickle
-
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs the extra rerank-core[ray]")
     from rerank_core.ray_executor import ray_executor
 
-    # Workers cannot import this test module: its functions travel by value.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with ray_executor(2) as executor:
+        from ray import cloudpickle
+
+        # Workers cannot import this test module: its functions travel by value.
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield executor
 
 

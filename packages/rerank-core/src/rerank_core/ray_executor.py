@@ -45,6 +45,9 @@ def ray_executor(workers: int = 2) -> Iterator[Executor]:
     MissingExtra
         Without the extra ``rerank-core[ray]``.
     """
+    if "RAY_ADDRESS" not in os.environ:
+        # Workers of this machine use this interpreter; started under ``uv run`` Ray would build them one of their own.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray = require("ray", "rerank-core[ray]", "the engine 'ray'")
     require("ray.data", "rerank-core[ray]", "the engine 'ray'")
     started = not ray.is_initialized()

@@ -27,6 +27,7 @@ from rerank_core.measures import evaluate, parse
 from rerank_core.types import Ranking
 from rerank_lm.training.card import write_card
 from rerank_lm.training.data import Labelled, Lists, load_lists, sampled, taught
+from rerank_lm.training.parallel import Processes, processes
 from rerank_lm.training.recipe import Recipe
 from rerank_lm.training.tasks import Task, make_task, trainable
 
@@ -109,23 +110,31 @@ def train(
             tuple(taught(data.train, recipe.data.teacher)), data.held, data.dropped, data.instruction, data.name
         )
     task = make_task(recipe)
-    run = _Run(recipe, task, data, out, say)
     out.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
-        run.load(checkpoint)
-        say(f"resuming at step {run.progress.step}")
-    try:
-        return run.go(stop_after)
-    except OSError as error:
-        raise TrainingError(
-            f"step {run.progress.step}: cannot write ({error.strerror or error}); the last complete checkpoint stays in "
-            f"{out}; make room and go on with --resume"
-        ) from error
+    with processes() as together:
+        run = _Run(recipe, task, data, out, say if together.first else _silent, together)
+        if checkpoint.exists():
+            run.load(checkpoint)
+            run.say(f"resuming at step {run.progress.step}")
+        try:
+            return run.go(stop_after)
+        except OSError as error:
+            raise TrainingError(
+                f"step {run.progress.step}: cannot write ({error.strerror or error}); the last complete checkpoint stays "
+                f"in {out}; make room and go on with --resume"
+            ) from error
+
+
+def _silent(line: str) -> None:
+    """Say nothing: another process says it."""
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, task: Task, data: Lists, out: Path, say: Say) -> None:
+    def __init__(
+        self, recipe: Recipe, task: Task, data: Lists, out: Path, say: Say, together: Processes | None = None
+    ) -> None:
         self.recipe, self.task, self.data, self.out, self.say = recipe, task, data, out, say
+        self.together = together or Processes()
         t = recipe.train
         self.parameters = dict(trainable(task))
         decays = [p for p in self.parameters.values() if p.dim() > 1]
@@ -163,12 +172,13 @@ class _Run:
     def step(self) -> dict[str, float]:
         """Take one optimiser step."""
         t, number = self.recipe.train, self.progress.step
-        torch.manual_seed((t.seed * 1_000_003 + number) % 2**63)  # dropout of this step, whatever came before
         self.task.module.train()
         self.task.log.clear()
         batches = self.batches(number)
         total = 0.0
-        for batch in batches:
+        for place, batch in self.together.share(batches):
+            # Dropout of this batch, whatever came before and whichever process has it.
+            torch.manual_seed(((t.seed * 1_000_003 + number) * 1_009 + place) % 2**63)
             loss = self.task.loss(batch, number) / len(batches)
             if not torch.isfinite(loss):
                 raise TrainingError(
@@ -178,6 +188,7 @@ class _Run:
             if loss.requires_grad:
                 loss.backward()
             total += float(loss.detach())
+        total = self.together.add_up(self.parameters.values(), total)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), t.clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"the gradient is not finite at step {number}; lower the learning rate")
@@ -226,11 +237,14 @@ class _Run:
                 self.save()
                 return self.outcome("interrupted", None)
         self.save()
+        self.together.wait()
         if shown_best.exists() and self.progress.best_step >= 0:
             self.restore(torch.load(shown_best, weights_only=True))
         end = self.measure() if self.data.held else None
         outcome = self.outcome(stopped, end)
-        self.finish(outcome)
+        self.together.wait()  # all have read the best weights, which the first one now removes
+        if self.together.first:
+            self.finish(outcome)
         return outcome
 
     def early_stop(self, path: Path) -> bool:
@@ -240,11 +254,10 @@ class _Run:
         self.say(f"step {self.progress.step}: held-out nDCG@10 {value:.4f} [{low:.4f}, {high:.4f}]")
         if value > self.progress.best:
             self.progress.best, self.progress.best_step, self.progress.without_gain = value, self.progress.step, 0
-            _save_tensors(path, {k: p.detach() for k, p in self.parameters.items()})
+            if self.together.first:
+                _save_tensors(path, {k: p.detach() for k, p in self.parameters.items()})
         else:
             self.progress.without_gain += 1
-            if self.progress.best_step < 0 and not path.exists():
-                self.progress.best = max(self.progress.best, value)
         return self.progress.without_gain >= self.recipe.train.patience
 
     def measure(self) -> tuple[float, float, float]:
@@ -267,6 +280,8 @@ class _Run:
     # ---- files
 
     def save(self) -> None:
+        if not self.together.first:
+            return
         state = {
             "recipe": self.recipe.fingerprint(),
             "progress": json.dumps(asdict(self.progress)),
@@ -295,6 +310,8 @@ class _Run:
                 self.parameters[name].copy_(value)
 
     def log(self, row: dict[str, float]) -> None:
+        if not self.together.first:
+            return
         if self._board is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
