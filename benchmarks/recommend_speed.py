@@ -6,6 +6,7 @@ python benchmarks/recommend_speed.py knn USER_ARTISTS.tsv.gz
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 import time
@@ -37,7 +38,8 @@ def serve(n: int = 1_000_000, n_items: int = 100_000, n_users: int = 50_000, req
         cpu = time.process_time()
         Recommender.fit_interactions(data, threads=2).save(Path(folder) / "model")
         print(
-            f"fit and save: {time.process_time() - cpu:.1f} CPU-s, {time.perf_counter() - wall:.1f} s since the start"
+            f"fit and save: {time.process_time() - cpu:.1f} CPU-s, {time.perf_counter() - wall:.1f} s since the start, "
+            f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
         )
         model = Recommender.load(Path(folder) / "model", threads=2)
         known = [rng.integers(0, n_items, 10).tolist() for _ in range(requests)]

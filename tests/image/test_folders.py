@@ -15,20 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.image.commands import command
 
 from rerank_core.errors import InputError, UsageError
 from rerank_image.arrays import as_matrix
 from rerank_image.data import load_pickle, read_truth
 from rerank_image.index import Item, create, open_index, writer
-
-COMMAND = [sys.executable, "-c", "from rerank_image.cli import main; main()"]
-ENV = dict(os.environ, OMP_NUM_THREADS="1")
-
-
-def command(*args: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=300)
-    assert done.returncode == rc, done.stderr
-    return done
 
 
 def vectors(n: int, seed: int = 0, dims: int = 8) -> np.ndarray:
@@ -196,13 +188,18 @@ def test_life_of_an_index_through_the_commands(pictures: Path, tmp_path: Path) -
     assert len(open_index(index)) == 20
     bad = command("search", index, query, "--box", "0,0,5000,10", rc=2)
     assert query.name in bad.stderr and "not inside" in bad.stderr
+    wrong = command("index", folder, "-o", tmp_path / "new", "--set", "gemm=3", rc=2)
+    assert "settings: backbone, enlarge, gem" in wrong.stderr and not (tmp_path / "new").exists()
+    assert "another extractor" in command("index", folder, "-o", index, *args, "--set", "gem=3", rc=2).stderr
     other = command("index", folder, "-o", index, "--scales", 3, rc=2)
     assert "another extractor" in other.stderr
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    done = command("index", tmp_path / "none", "-o", tmp_path / "i", rc=2)
+    argv = [sys.executable, "-c", "from rerank_image.cli import main; main()", "index", "none", "-o", "i"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "holds no pictures" in done.stderr and not (tmp_path / "i").exists()
 
 
@@ -237,6 +234,49 @@ def test_arrays_through_the_commands(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_mat_features_class_folders_and_ns_score(pictures: Path, tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    x = vectors(8, dims=12).astype(np.float32)
+    savemat(tmp_path / "features.mat", {"X": x.T, "Q": x[:2].T})
+    mat = tmp_path / "features.mat"
+    command(
+        "rerank", "--descriptors", f"{mat}:X", "--queries", f"{mat}:Q", "--method", "none", "-o", tmp_path / "r.npz"
+    )
+    assert np.load(tmp_path / "r.npz")["ranks"][:, 0].tolist() == [0, 1]
+    # two classes of four pictures; every ranking finds the picture itself first, then its own class or the other
+    for name in ("a", "b"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i, source in enumerate(sorted(pictures.glob("*.jpg"))[:4]):
+            shutil.copy(source, tmp_path / "classes" / name / f"{i}.jpg")
+    own = [[i, *(j for j in range(4) if j != i), 4, 5, 6, 7] for i in range(4)]
+    other = [[i, 0, 1, 2, 3, *(j for j in range(4, 8) if j != i)] for i in range(4, 8)]
+    np.savez(tmp_path / "both.npz", ranks=np.array(own + other))
+    rows = json.loads(command("eval", tmp_path / "both.npz", "--gnd", tmp_path / "classes", "--json").stdout)
+    value = {r["measure"]: r["value"] for r in rows}
+    assert value["N-S"] == pytest.approx((4 * 4 + 4 * 1) / 8)
+    assert value["Hit@1"] == 0.5 and value["R@5"] == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_fusion_reads_matrices_rankings_and_runs_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(6, 20)).astype(np.float32), 1000 * rng.normal(size=(6, 20)).astype(np.float32)
+    np.savez(tmp_path / "two.npz", a=a, b=b)
+    run = [f"{q} Q0 {d} 0 {b[q, d]!r} b" for q in range(6) for d in range(20)]
+    (tmp_path / "b.run").write_text("\n".join(line.replace("np.float32(", "").replace(")", "") for line in run))
+    order = np.argsort(-b, axis=1, kind="stable")
+    np.savez(tmp_path / "b.npz", ranks=order, scores=np.take_along_axis(b, order, 1))
+    (tmp_path / "gold.json").write_text(json.dumps([[3], [1, 2], [0], [19], [4], [5]]))
+    want = np.argsort(-((a - a.mean(1, keepdims=True)) / a.std(1, keepdims=True) + (b - b.mean(1, keepdims=True)) / b.std(1, keepdims=True)), 1)  # fmt: skip  # noqa: E501
+    for other in (f"{tmp_path / 'two.npz'}:b", tmp_path / "b.run", tmp_path / "b.npz"):
+        command("fuse", f"{tmp_path / 'two.npz'}:a", other, "-o", tmp_path / "f.npz")
+        np.testing.assert_array_equal(np.load(tmp_path / "f.npz")["ranks"], want)
+    command("eval", tmp_path / "f.npz", "--gnd", tmp_path / "gold.json", "--classes", "--json")
+    np.savez(tmp_path / "small.npz", a=a[:, :5])
+    done = command("fuse", f"{tmp_path / 'two.npz'}:a", f"{tmp_path / 'small.npz'}:a", "-o", tmp_path / "n.npz", rc=2)
+    assert "different shapes" in done.stderr and not (tmp_path / "n.npz").exists()
+
+
 def test_landmarks_csv(tmp_path: Path) -> None:
     (tmp_path / "solution.csv").write_text("id,images,Usage\nq1,a b,Public\nq2,None,Ignored\nq3,c,Private\n")
     (tmp_path / "sub.csv").write_text("id,images\nq1,a x b\nq3,y z\n")
@@ -253,7 +293,12 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     command("index", pictures, "-o", tmp_path / "i", "--scales", 1, "--size", 96)
-    command("sheet", tmp_path / "i", "--queries", pictures, "-o", tmp_path / "sheet.html")
+    names = sorted(p.name for p in pictures.glob("*.jpg"))
+    gnd = {"imlist": names[1:], "qimlist": names, "gnd": [{"easy": [0], "hard": [1], "junk": [2]} for _ in names]}
+    (tmp_path / "gnd.json").write_text(json.dumps(gnd))
+    command(
+        "sheet", tmp_path / "i", "--queries", pictures, "--gnd", tmp_path / "gnd.json", "-o", tmp_path / "sheet.html"
+    )
     assert (tmp_path / "sheet.html").stat().st_size < 6e6
     flags = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
     with sync_playwright() as p:
@@ -267,6 +312,10 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
             "const b = f.getBoundingClientRect(), i = f.querySelector('img');"
             "return [b.left, b.right, b.top, b.bottom, i.complete && i.naturalWidth > 0]}))"
         )
+        colours = page.evaluate(
+            "[...document.querySelectorAll('figure')].map(f => [f.title.split('\\n')[0].split('/').pop(), "
+            "f.title.split('\\n')[2], f.style.getPropertyValue('--c')])"
+        )
         page.screenshot(path=str(tmp_path / "sheet.png"))
         browser.close()
     assert all(u.startswith(("file:", "data:")) for u in asked)
@@ -274,4 +323,7 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     for row in boxes:
         assert all(shown for *_, shown in row)
         assert all(b[0] >= a[1] for a, b in itertools.pairwise(row)), "thumbnails overlap"
+    want = dict(zip(names, ["", "easy", "hard", "junk", *["negative"] * 8], strict=True))
+    assert {name: label for name, label, _ in colours} == want, "the one that the ground truth leaves out has no label"
+    assert len({colour for *_, colour in colours}) == 5
     assert (tmp_path / "sheet.png").stat().st_size > 10_000

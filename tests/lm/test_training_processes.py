@@ -43,7 +43,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     script.write_text("from rerank_core.cli import main\nmain()\n")
     train = [str(script), "train", str(recipe), "-o"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *train, str(tmp_path / "one")], check=True, capture_output=True, env=env, timeout=300)
+    subprocess.run(
+        [sys.executable, *train, str(tmp_path / "one")], check=True, capture_output=True, env=env, timeout=300
+    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both = subprocess.run(
         [*torchrun, *train, str(tmp_path / "two")], capture_output=True, text=True, env=env, timeout=300, check=False

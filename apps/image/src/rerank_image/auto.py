@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rerank_image.arrays import Ids, Matrix, l2
-from rerank_image.methods import METHODS, score_all, split_settings, whitened
+from rerank_image.methods import METHODS, score_all, split_settings, whitened, zsum
 
 ROWS = 1500
 QUERIES = 150
@@ -128,15 +128,21 @@ def _split(rng: np.random.Generator, n: int, d: int) -> tuple[tuple[Ids, Ids], I
 def _results(tried: list[Preset], queries: Matrix, db: Matrix) -> list[Ids]:
     """Each preset's first results, shape (n_queries, depth)."""
     depth = min(DEPTH, len(db) // 2)
-    cache: dict[int, tuple[Matrix, Matrix]] = {0: (queries, db)}
-    out = []
-    for preset in tried:
+    vectors: dict[int, tuple[Matrix, Matrix]] = {0: (queries, db)}
+    scores: dict[str, Matrix] = {}
+
+    def of(preset: Preset) -> Matrix:
         dims, power, rest = split_settings(preset.settings)
-        if dims not in cache:
-            cache[dims] = whitened(queries, db, dims, power)
-        scores = _score(preset.method, *cache[dims], rest)
-        out.append(np.argpartition(-scores, depth, axis=1)[:, :depth].astype(np.int64))
-    return out
+        if preset.method == "fuse":  # its parts are presets themselves
+            p = METHODS["fuse"].configure(rest)
+            return zsum([of(Preset(m, {"whiten": k} if k else {})) for k in p.dims for m in p.methods])
+        if dims not in vectors:
+            vectors[dims] = whitened(queries, db, dims, power)
+        if preset.name not in scores:
+            scores[preset.name] = _score(preset.method, *vectors[dims], rest)
+        return scores[preset.name]
+
+    return [np.argpartition(-of(p), depth, axis=1)[:, :depth].astype(np.int64) for p in tried]
 
 
 def _score(name: str, queries: Matrix, db: Matrix, settings: Mapping[str, Any]) -> Matrix:

@@ -54,7 +54,9 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def load_backbone(name: str = "efficientnet-lite0", weights: str | Path | None = None) -> Backbone:
+def load_backbone(
+    name: str = "efficientnet-lite0", weights: str | Path | None = None, relup: float | None = None
+) -> Backbone:
     """Load a backbone.
 
     Parameters
@@ -63,6 +65,8 @@ def load_backbone(name: str = "efficientnet-lite0", weights: str | Path | None =
         ``efficientnet-lite0``, ``resnet50``, ``resnet101`` or ``timm:NAME``.
     weights
         Checkpoint file; only tensors are loaded from it, never code. Needed but for ``efficientnet-lite0``.
+    relup
+        Lower clamp of ReLUP, for ``resnet50`` and ``resnet101``; None is 0.014 with CVNet's checkpoints, else off.
 
     Raises
     ------
@@ -71,6 +75,8 @@ def load_backbone(name: str = "efficientnet-lite0", weights: str | Path | None =
     InputError
         When the file does not hold this network's weights.
     """
+    if relup is not None and name not in ("resnet50", "resnet101"):
+        raise UsageError(f"ReLUP is built into resnet50 and resnet101, not into {name!r}")
     if name == "efficientnet-lite0":
         return _lite0(Path(weights) if weights else packaged_lite0())
     if weights is None:
@@ -78,7 +84,7 @@ def load_backbone(name: str = "efficientnet-lite0", weights: str | Path | None =
     if name in ("resnet50", "resnet101"):
         from rerank_image.resnet import load_resnet
 
-        return load_resnet(name, Path(weights))
+        return load_resnet(name, Path(weights), relup)
     if name.startswith("timm:"):
         return _timm(name, Path(weights))
     raise UsageError(f"unknown backbone {name!r}; known: efficientnet-lite0, resnet50, resnet101, timm:NAME")

@@ -22,6 +22,7 @@ from rerank_core.cli import (
     settings,
 )
 from rerank_core.errors import UsageError
+from rerank_image import documents_cli
 
 
 def _domain() -> Any:
@@ -35,6 +36,8 @@ app = app_for(
     help_text="Image retrieval with global features: index a folder, search it, rerank anyone's candidates, judge.",
     without=("rerank", "eval"),
 )
+
+app.add_typer(documents_cli.app, name="documents")
 
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Candidates to rerank; the rest keeps its order.")]
 MethodOption = Annotated[str, typer.Option("--method", help="Reranker; `methods` lists them; `auto` chooses.")]
@@ -78,13 +81,37 @@ def rerank(
     print(f"{len(q)} queries x {hits.ids.shape[1]} of {len(db)} ranks by {chosen} -> {out}", file=sys.stderr)
 
 
+@app.command()
+def fuse(
+    scores: Annotated[
+        list[str], typer.Argument(help="Similarities FILE.npy or FILE.npz:KEY, rankings FILE.npz, or TREC runs.")
+    ],
+    out: OutOption,
+    weight: Annotated[list[float] | None, typer.Option("--weight", help="One a list, in order.")] = None,
+    gnd: Annotated[Path | None, typer.Option("--gnd", help="Ground truth, for the names in TREC runs.")] = None,
+) -> None:
+    """Add up the z-scores of several systems' scores and write ranks: OUT.npz, or a TREC run (.run, .trec)."""
+    from rerank_image.data import read_truth, write_ranks
+    from rerank_image.similarities import fuse as add_up
+    from rerank_image.similarities import read_scores
+    from rerank_image.trec import write_trec
+
+    truth = read_truth(gnd) if gnd else None
+    hits = add_up([read_scores(s, truth) for s in scores], weight)
+    if out.suffix in (".run", ".trec"):
+        write_trec(out, hits, truth, "zscore")
+    else:
+        write_ranks(out, hits, {"method": "zscore", "of": scores, "weights": weight})
+    print(f"{len(hits.ids)} queries of {len(scores)} lists -> {out}", file=sys.stderr)
+
+
 @app.command("eval")
 def evaluate(
     ranks: Annotated[
         list[Path], typer.Argument(help="Rankings (.npz, TREC run); from the second on, against the first.")
     ],
     gnd: Annotated[
-        Path | None, typer.Option("--gnd", help="Ground truth: JSON, revisitop's .pkl, or a folder of class folders.")
+        Path | None, typer.Option("--gnd", help="Ground truth: JSON, revisitop's .pkl, or class folders.")
     ] = None,
     landmarks: Annotated[
         Path | None, typer.Option("--gldv2", help="GLDv2 retrieval solution (CSV); rankings are submissions (CSV).")
@@ -92,7 +119,7 @@ def evaluate(
     denominator: Annotated[
         str, typer.Option("--ap-denominator", help="all positives (the protocol), or found: at most the list's length.")
     ] = "all",
-    plain: Annotated[bool, typer.Option("--classes", help="Also rectangular mAP, P@k, R@k and the N-S score.")] = False,
+    plain: Annotated[bool, typer.Option("--classes", help="Also rectangular mAP, P@k, R@k, Hit@k, N-S score.")] = False,
     qrels: Annotated[
         Path | None, typer.Option("--write-qrels", help="Also write the ground truth as TREC qrels.")
     ] = None,
@@ -117,7 +144,7 @@ def evaluate(
         assert gnd is not None
         truth = read_truth(gnd)
         for name, path in zip(names_of(ranks), ranks, strict=True):
-            hits = read_hits(path, truth)
+            truth, hits = read_hits(path, truth)
             systems[name] = measures.per_query(
                 hits, truth, denominator="all" if denominator == "all" else "found", name=str(path)
             )
@@ -143,21 +170,17 @@ def index(
     size: Annotated[int, typer.Option("--size", help="Longest side in pixels.")] = 256,
     scales: Annotated[int, typer.Option("--scales", help="1, 3 or 5.")] = 3,
     prep: Annotated[str, typer.Option("--prep", help="resize, or original (the released code's).")] = "resize",
+    config: ConfigOption = None,
     threads: ThreadsOption = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Make an index of a folder; again, only new and changed pictures are read, and vanished ones leave it."""
-    from rerank_image.extract import ExtractConfig
+    from rerank_image.extract import extract_config
     from rerank_image.library import build
 
-    config = ExtractConfig(backbone, weights, "original" if prep == "original" else _resize(prep), size, scales=scales)
-    _finish(build(folder, out, config, threads=set_threads(threads), prune=True), out, as_json)
-
-
-def _resize(prep: str) -> Any:
-    if prep != "resize":
-        raise UsageError(f"--prep is resize or original, not {prep!r}")
-    return prep
+    named = {"backbone": backbone, "weights": weights, "size": size, "scales": scales, "prep": prep}
+    made = extract_config(named | settings(config))
+    _finish(build(folder, out, made, threads=set_threads(threads), prune=True), out, as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,20 @@ class GroundTruth:
         Names of the database pictures (rows) and of the queries.
     truths
         One a query.
+    open
+        Whether there may be more pictures than are named (a plain list of right rows says only so much).
     """
 
     images: tuple[str, ...]
     queries: tuple[str, ...]
     truths: tuple[Truth, ...]
+    open: bool = False
+
+    def covering(self, n: int) -> GroundTruth:
+        """Return it with at least ``n`` pictures, if it is open; names are row numbers."""
+        if not self.open or n <= len(self.images):
+            return self
+        return replace(self, images=tuple(map(str, range(n))))
 
     def gold(self) -> dict[str, dict[str, float]]:
         """Gains by name: easy 2, hard 1; junk is not in it."""
@@ -51,6 +60,8 @@ class GroundTruth:
 def read_truth(path: str | Path) -> GroundTruth:
     """Read a ground truth: revisitop's pickle (.pkl), the same as JSON, or a folder with one subfolder a class.
 
+    A JSON list with one list of right rows a query (as place recognition has it) counts them all as easy.
+
     Raises
     ------
     InputError
@@ -64,6 +75,11 @@ def read_truth(path: str | Path) -> GroundTruth:
 
 def truth_of(value: Any, path: str | Path) -> GroundTruth:
     """Check and convert the revisitop layout; old ``ok`` lists count as easy."""
+    if isinstance(value, list):
+        entries = [{"easy": rows} for rows in value]
+        n = max((int(i) + 1 for e in value if isinstance(e, list) for i in e if isinstance(i, int)), default=0)
+        names, queries = tuple(map(str, range(n))), tuple(map(str, range(len(value))))
+        return GroundTruth(names, queries, tuple(_truth(e, i, n, path) for i, e in enumerate(entries)), open=True)
     if not isinstance(value, Mapping):
         raise InputError(f"expected an object with imlist, qimlist and gnd, not {type(value).__name__}", path)
     missing = [k for k in ("imlist", "qimlist", "gnd") if k not in value]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class ExtractConfig:
         Over scales: ``max`` (Scale-GeM, p infinite) or ``mean``.
     whiten
         Whether to use the checkpoint's learned projection where it has one.
+    relup
+        Lower clamp of ReLUP (``resnet50``, ``resnet101``); None is the checkpoint's own: 0.014 for CVNet's.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -64,6 +66,7 @@ class ExtractConfig:
     regional: float = pooling.RGEM_P
     pool: Literal["max", "mean"] = "max"
     whiten: bool = True
+    relup: float | None = None
 
     def __post_init__(self) -> None:
         if self.scales not in SCALES:
@@ -72,6 +75,24 @@ class ExtractConfig:
             raise UsageError("prep is resize or original; pool is max or mean")
         if self.size < 32 or self.gem <= 0 or self.regional < 0:
             raise UsageError("size must be at least 32, gem above 0, regional at least 0")
+
+
+def extract_config(values: Mapping[str, Any]) -> ExtractConfig:
+    """Make a configuration of named values.
+
+    Raises
+    ------
+    UsageError
+        When a name or a value's type is wrong.
+    """
+    known = {f.name for f in fields(ExtractConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"extraction has no setting {unknown[0]!r}; settings: {', '.join(sorted(known))}")
+    try:
+        return ExtractConfig(**values)
+    except TypeError as error:
+        raise UsageError(f"a setting of extraction has the wrong type: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -155,4 +176,4 @@ def resized(picture: Image.Image, config: ExtractConfig) -> Image.Image:
 def load_extractor(config: ExtractConfig | None = None) -> Extractor:
     """Load the backbone of a configuration."""
     c = config or ExtractConfig()
-    return Extractor(c, load_backbone(c.backbone, c.weights))
+    return Extractor(c, load_backbone(c.backbone, c.weights, c.relup))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import numpy as np
 from rerank_core.errors import InputError, UsageError
 from rerank_image.arrays import Matrix
 from rerank_image.explain import explain, sentence
-from rerank_image.extract import ExtractConfig, Extractor, load_extractor
+from rerank_image.extract import ExtractConfig, Extractor, extract_config, load_extractor
 from rerank_image.index import MANIFEST, Index, Report, add_pictures, create, open_index, writer
 from rerank_image.methods import METHODS, rank, split_settings
 from rerank_image.pictures import SUFFIXES, crop, find_pictures, one_line, open_picture
@@ -47,7 +48,7 @@ def build(folder: Path, out: Path, config: ExtractConfig | None, *, threads: int
         raise InputError(f"holds no pictures{why}; known suffixes: {', '.join(sorted(SUFFIXES))}", folder)
     new = not (out / MANIFEST).is_file()
     if config is None:
-        config = extract_config(open_index(out))
+        config = extract_config(open_index(out).config["extractor"])
     extractor = load_extractor(config)
     if new:
         create(out, dims_of(extractor), extractor.fingerprint, asdict(config))
@@ -69,11 +70,6 @@ def build(folder: Path, out: Path, config: ExtractConfig | None, *, threads: int
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def extract_config(index: Index) -> ExtractConfig:
-    """Return the configuration an index was made by."""
-    return ExtractConfig(**index.config["extractor"])
 
 
 def dims_of(extractor: Extractor) -> int:
@@ -151,7 +147,7 @@ def describe_queries(
     index: Index, pictures: Sequence[Path], boxes: Sequence[Sequence[float] | None], threads: int
 ) -> Matrix:
     """Describe query pictures as the index's were; a query that cannot be read is an error."""
-    extractor = load_extractor(extract_config(index))
+    extractor = load_extractor(extract_config(index.config["extractor"]))
     if extractor.fingerprint != index.fingerprint:
         raise InputError(
             "was made with other weights than are installed here; its descriptors do not compare", index.folder
@@ -304,13 +300,15 @@ def _queries(
     truth = read_truth(gnd)
     files: list[Path] = []
     labels: list[Mapping[str, str] | None] = []
+    judged = {Path(name).stem: "negative" for name in truth.images}  # others, the query itself say, are unlabelled
     for name, t in zip(truth.queries, truth.truths, strict=True):
         path = queries / name if (queries / name).is_file() else queries / f"{name}.jpg"
         if not path.is_file():
             raise InputError(f"holds no picture {name!r}, which the ground truth names as a query", queries)
         files.append(path)
         kinds = {"easy": t.easy, "hard": t.hard, "junk": t.junk}
-        labels.append({Path(truth.images[i]).stem: kind for kind, rows in kinds.items() for i in rows})
+        own = {Path(truth.images[i]).stem: kind for kind, rows in kinds.items() for i in rows}
+        labels.append(ChainMap(own, judged))
     return files, [t.bbx for t in truth.truths], labels
 
 
@@ -329,4 +327,4 @@ def _cells(
 
 
 def _label(labels: Mapping[str, str] | None, path: str) -> str:
-    return "" if labels is None else labels.get(Path(path).stem, "negative")
+    return "" if labels is None else labels.get(Path(path).stem, "")

@@ -98,12 +98,13 @@ def landmarks(submission: Mapping[str, Sequence[str]], solution: Mapping[str, se
 
 
 def classes(hits: Hits, truth: GroundTruth, ks: Sequence[int] = KS) -> dict[str, PerQuery]:
-    """Plain measures for sets without difficulties: rectangular mAP, P@k, R@k and the N-S score (0 to 4).
+    """Plain measures for sets without difficulties: rectangular mAP, P@k, R@k, Hit@k and the N-S score (0 to 4).
 
+    R@k is the share of the positives among the first k, Hit@k whether any is there (what place recognition calls R@k).
     Positives are easy and hard ones together; junk is taken out of the ranking, except that the N-S score counts the
     picture itself, as UKBench does.
     """
-    names = ["mAP", *(f"P@{k}" for k in ks), *(f"R@{k}" for k in ks), "N-S"]
+    names = ["mAP", *(f"{m}@{k}" for m in ("P", "R", "Hit") for k in ks), "N-S"]
     out: dict[str, PerQuery] = {n: {} for n in names}
     for i, (row, t) in enumerate(zip(hits.ids, truth.truths, strict=True)):
         positives, junk = t.split("M")
@@ -114,6 +115,7 @@ def classes(hits: Hits, truth: GroundTruth, ks: Sequence[int] = KS) -> dict[str,
         out["mAP"][key] = revisited.rectangular_ap(found, len(set(positives)))
         for k in ks:
             out[f"P@{k}"][key] = float((found < k).sum() / k)
+            out[f"Hit@{k}"][key] = float((found < k).any())
             out[f"R@{k}"][key] = float((found < k).sum() / len(set(positives)))
         out["N-S"][key] = revisited.ns_score(row, (*positives, *junk))
     return out

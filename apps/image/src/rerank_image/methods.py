@@ -16,6 +16,7 @@ from rerank_image.expansion import alpha_qe, dba
 from rerank_image.gnn import GnnParams, gnn
 from rerank_image.kreciprocal import KReciprocalParams, k_reciprocal
 from rerank_image.search import Hits, search
+from rerank_image.similarities import zscores
 from rerank_image.superglobal import SuperGlobalParams, superglobal
 from rerank_image.whiten import fit_whitening
 
@@ -119,11 +120,10 @@ def whitened(queries: Matrix, db: Matrix, dims: int, power: float = 0.5) -> tupl
 
 def zsum(scores: list[Matrix]) -> Matrix:
     """Add each method's scores after scaling every query's to mean 0 and deviation 1; shape (n_queries, n_db)."""
-    total = np.zeros_like(scores[0])
+    total = np.zeros(scores[0].shape)
     for s in scores:
-        spread = s.std(axis=1, keepdims=True)
-        total += (s - s.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
-    return total
+        total += zscores(s)
+    return total.astype(np.float32)
 
 
 def _expanded(queries: Matrix, db: Matrix, p: ExpansionParams) -> Matrix:

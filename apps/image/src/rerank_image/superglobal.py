@@ -123,17 +123,23 @@ def superglobal(query: ArrayLike, candidates: ArrayLike, params: SuperGlobalPara
 
 
 def _nearest(gram: Matrix, k: int) -> tuple[NDArray[np.intp], Matrix]:
-    """Each row's own index, then its k largest others, sorted; and their similarities."""
+    """Each row's own index, then its k largest others, sorted, ties by the smaller index; overwrites ``gram``."""
     m = len(gram)
     k = min(k, m - 1)
-    own = gram.diagonal().copy()
+    rows = np.arange(m)
+    ids = np.empty((m, k + 1), dtype=np.intp)
+    values = np.empty((m, k + 1), dtype=np.float32)
     # an exact twin must not take the candidate's own place
-    np.fill_diagonal(gram, np.inf)
-    part = np.argpartition(gram, m - 1 - k, axis=1)[:, m - 1 - k :]
-    values = np.take_along_axis(gram, part, axis=1)
-    inner = np.lexsort((part, -values), axis=1)
-    ids, values = np.take_along_axis(part, inner, axis=1), np.take_along_axis(values, inner, axis=1)
-    values[:, 0] = own
+    ids[:, 0], values[:, 0] = rows, gram.diagonal()
+    np.fill_diagonal(gram, -np.inf)
+    if k > 32:
+        ids[:, 1:] = np.argsort(-gram, axis=1, kind="stable")[:, :k]
+        values[:, 1:] = np.take_along_axis(gram, ids[:, 1:], axis=1)
+        return ids, values
+    for j in range(1, k + 1):  # for a few neighbours, passes for the maximum beat any selection
+        best = gram.argmax(axis=1)
+        ids[:, j], values[:, j] = best, gram[rows, best]
+        gram[rows, best] = -np.inf
     return ids, values
 
 

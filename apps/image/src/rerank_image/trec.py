@@ -12,11 +12,22 @@ from rerank_image.data import GroundTruth, hits_of_run, read_ranks
 from rerank_image.search import Hits
 
 
-def read_hits(path: Path, truth: GroundTruth) -> Hits:
-    """Read rankings from .npz or from a TREC run over picture names."""
+def read_hits(path: Path, truth: GroundTruth) -> tuple[GroundTruth, Hits]:
+    """Read rankings from .npz or from a TREC run over picture names.
+
+    Returns
+    -------
+    tuple
+        The ground truth, widened to all ranked rows where it does not say how many there are, and the rankings.
+    """
     if path.suffix == ".npz":
-        return read_ranks(path)
-    return hits_of_run(read_run(path), truth, path)
+        hits = read_ranks(path)
+        return truth.covering(int(hits.ids.max(initial=-1)) + 1), hits
+    run = read_run(path)
+    if truth.open:
+        rows = [int(d) for docs in run.values() for d in docs if d.isdecimal()]
+        truth = truth.covering(max(rows, default=-1) + 1)
+    return truth, hits_of_run(run, truth, path)
 
 
 def write_trec(path: Path, hits: Hits, truth: GroundTruth | None, tag: str) -> None:

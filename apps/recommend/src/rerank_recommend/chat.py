@@ -23,10 +23,12 @@ class Chat:
     ----------
     backend
         A back end of `rerank_lm.backends` that reorders the expert's list (CARE's select), or None.
+    max_tokens
+        Longest answer of the back end; what it does not get to keeps the expert's order.
     """
 
-    def __init__(self, model: Recommender, backend: Any = None, k: int = 5) -> None:
-        self.model, self.backend, self.k = model, backend, k
+    def __init__(self, model: Recommender, backend: Any = None, k: int = 5, max_tokens: int = 512) -> None:
+        self.model, self.backend, self.k, self.max_tokens = model, backend, k, max_tokens
         self.said: list[str] = []
         self.shown: set[str] = set()
 
@@ -40,7 +42,8 @@ class Chat:
         strategy, answers = "experts", None
         if self.backend is not None:
             labels = [self.model.catalogue.items[c].label for c in expert[0].columns.tolist()[:SHOWN]]
-            answers = ask(self.backend, "select", [turn], [labels], params=PromptParams(wanted=self.k))
+            params = PromptParams(wanted=self.k)
+            answers = ask(self.backend, "select", [turn], [labels], params=params, max_tokens=self.max_tokens)
             strategy = "select"
         outcome = run_strategy(self.model, [turn], strategy, answers, recommended=expert)
         items = self.model.catalogue.items
@@ -62,7 +65,14 @@ class Chat:
 
 
 def talk(
-    folder: Path, lines: TextIO, out: TextIO, *, llm: str | None = None, endpoint: str | None = None, k: int = 5
+    folder: Path,
+    lines: TextIO,
+    out: TextIO,
+    *,
+    llm: str | None = None,
+    endpoint: str | None = None,
+    k: int = 5,
+    max_tokens: int = 512,
 ) -> None:
     """Read utterances line by line until an empty one or the end; answer each."""
     model = Recommender.load(folder)
@@ -70,8 +80,8 @@ def talk(
     if llm is not None or endpoint is not None:
         from rerank_lm.backends.opening import open_backend
 
-        backend = open_backend(llm or "smollm2-135m", endpoint=endpoint)
-    chat = Chat(model, backend, k)
+        backend = open_backend(llm or "smollm2", endpoint=endpoint)
+    chat = Chat(model, backend, k, max_tokens)
     tty = lines.isatty()
     out.write("What do you like, or what are you looking for? (an empty line ends)\n")
     while True:

@@ -30,6 +30,7 @@ Threads = Annotated[int, typer.Option("--threads", help="Threads; 0: up to two."
 Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
 Model = Annotated[Path, typer.Option("--model", help="Folder written by `fit`.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer of the language model.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="Language model: alias, folder, hub name or the served name.")]
 Endpoint = Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server of the language model.")]
 
@@ -81,6 +82,7 @@ def rerank(
     recorded: Annotated[Path | None, typer.Option(help="Recorded answers of a language model, JSONL (.gz).")] = None,
     method: Annotated[str, typer.Option(help="experts, direct, expand, rerank, select or fuse.")] = "experts",
     llm: Llm = None,
+    max_tokens: MaxTokens = 512,
     endpoint: Endpoint = None,
     record: Annotated[Path | None, typer.Option(help="Record the model's answers here.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Answer from such a record, without a model.")] = None,
@@ -93,7 +95,7 @@ def rerank(
     n = set_threads(threads)
     from rerank_recommend import commands
 
-    asked = commands.Ask(recorded, llm, endpoint, record, replay, strict)
+    asked = commands.Ask(recorded, llm, endpoint, record, replay, strict, max_tokens)
     rows, notes = commands.rerank(test, model, out, method=method, ask=asked, explain=explain, run=run_file, threads=n)
     for note in notes:
         _say(note)
@@ -187,13 +189,14 @@ def chat(
     *,
     model: Model,
     llm: Llm = None,
+    max_tokens: MaxTokens = 512,
     endpoint: Endpoint = None,
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="How many items a turn.")] = 5,
 ) -> None:
     """Talk with a recommender in the terminal; an empty line or Ctrl-D ends it."""
     from rerank_recommend.chat import talk
 
-    talk(model, sys.stdin, sys.stdout, llm=llm, endpoint=endpoint, k=k)
+    talk(model, sys.stdin, sys.stdout, llm=llm, endpoint=endpoint, k=k, max_tokens=max_tokens)
 
 
 def _say(text: str) -> None:

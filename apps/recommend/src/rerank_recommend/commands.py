@@ -238,6 +238,7 @@ class Ask:
     record: Path | None = None
     replay: Path | None = None
     strict: bool = False
+    max_tokens: int = 512
 
     @property
     def live(self) -> bool:
@@ -287,13 +288,13 @@ def _ask(
     from rerank_lm.backends.opening import open_backend
 
     backend = open_backend(
-        ask.llm or "smollm2-135m", endpoint=ask.endpoint, record=ask.record, replay=ask.replay, threads=threads
+        ask.llm or "smollm2", endpoint=ask.endpoint, record=ask.record, replay=ask.replay, threads=threads
     )
     p = CareParams()
     shown = {"rerank": p.rerank_from, "select": p.select_from, "expand": p.rerank_from}.get(method, 0)
     labels = [[model.catalogue.items[c].label for c in r.columns[:shown].tolist()] for r in recommended]
     strategy = "direct" if method == "fuse" else method
-    return live.ask(backend, strategy, turns, labels, strict=ask.strict)
+    return live.ask(backend, strategy, turns, labels, max_tokens=ask.max_tokens, strict=ask.strict)
 
 
 def _notes(model: Recommender, turns: list[Turn], outcome: Outcome) -> list[str]:

@@ -181,7 +181,7 @@ METHODS: dict[str, Method] = {
         "one forward pass: probabilities of the candidates' letters",
         "KALM4Rec (WWW Companion 2025)",
         needs=("a language model",),
-        default={"model": "smollm2-135m", "endpoint": None, "rounds": 1, "top": 20, "seed": 0},
+        default={"model": "smollm2", "endpoint": None, "rounds": 1, "top": 20, "seed": 0},
         cost="1 forward a round",
     ),
 }

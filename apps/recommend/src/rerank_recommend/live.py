@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from rerank_core.errors import RerankError
-from rerank_core.types import FloatArray
+from rerank_core.reranker import digest
+from rerank_core.strategies import Shuffled
+from rerank_core.strategies.judges import Group, Item
+from rerank_core.types import Cost, FloatArray
 from rerank_recommend.data import Turn
 from rerank_recommend.prompts import LETTERS, PromptParams, care_prompt, letter_prompt
 
@@ -73,31 +76,65 @@ def drop_cut_entry(text: str, finish: str | None) -> str:
     return head if comma else ""
 
 
+class LetterJudge:
+    """Scores up to 26 candidates by the probability of their letter as the next token: one forward pass a list.
+
+    Source: KALM4Rec (WWW Companion 2025), the variant for local models. A small model prefers letters to contents;
+    the core's ``Shuffled`` around this judge averages over seeded orders of the list (LLM bootstrapping, Hou et al.,
+    ECIR 2024).
+    """
+
+    name = "recommend-letters"
+
+    def __init__(self, backend: Any, thing: str = "item") -> None:
+        self.backend, self.thing = backend, thing
+        self.cost = Cost()
+
+    def fingerprint(self) -> str:
+        """Return the configuration's digest."""
+        return str(digest(self.name, self.thing, self.backend.fingerprint()))
+
+    def score_groups(self, groups: Sequence[Group]) -> list[FloatArray]:
+        """Return log-probabilities among the letters, shape (n_items,) a group."""
+        from rerank_lm.backends import Prompt
+
+        out: list[FloatArray] = []
+        for group in groups:
+            n = len(group.items)
+            if n == 0:
+                out.append(np.empty(0))
+                continue
+            prompt = Prompt.user(letter_prompt(str(group.query), [str(i.content) for i in group.items], self.thing))
+            [answer] = self.backend.next_token([prompt], list(LETTERS[:n]))
+            self.cost += answer.cost
+            logits = np.asarray(answer.values, dtype=np.float64)
+            known = np.isfinite(logits)
+            if not known.any():
+                out.append(np.full(n, np.nan))
+                continue
+            logits = np.where(known, logits, logits[known].min())
+            out.append(logits - (logits.max() + np.log(np.exp(logits - logits.max()).sum())))
+        return out
+
+
 def letter_scores(
     backend: Any, query: str, candidates: Sequence[str], *, rounds: int = 1, seed: int = 0, thing: str = "item"
 ) -> FloatArray:
-    """Rank up to 26 candidates by the probability of their letter as the next token: one forward pass a round.
+    """Rank up to 26 candidates by their letters' probability, averaged over ``rounds`` orders of the list.
 
-    KALM4Rec's local-model variant. A small model prefers letters to contents, so ``rounds`` shuffles of the list are
-    averaged.
+    Parameters
+    ----------
+    rounds
+        1 asks about the list as it is; more ask about so many seeded shuffles of it.
 
     Returns
     -------
     ndarray
-        Mean log-probability among the letters, shape (n_candidates,).
+        Mean log-probability among the letters, shape (n_candidates,); NaN where the answer was unusable.
     """
-    from rerank_lm.backends import Prompt
-
-    n = len(candidates)
-    if n == 0:
-        return np.empty(0)
-    rng = np.random.default_rng(seed)
-    orders = [np.arange(n), *(rng.permutation(n) for _ in range(rounds - 1))]
-    prompts = [Prompt.user(letter_prompt(query, [candidates[i] for i in order], thing)) for order in orders]
-    total = np.zeros(n)
-    for order, answer in zip(orders, backend.next_token(prompts, list(LETTERS[:n])), strict=True):
-        logits = np.asarray(answer.values, dtype=np.float64)
-        floor = np.nanmin(np.where(np.isfinite(logits), logits, np.nan)) if np.isfinite(logits).any() else 0.0
-        logits = np.where(np.isfinite(logits), logits, floor)
-        total[order] += logits - (logits.max() + np.log(np.exp(logits - logits.max()).sum()))
-    return total / len(orders)
+    judge: Any = LetterJudge(backend, thing)
+    if rounds > 1:
+        judge = Shuffled(judge, rounds, seed)
+    items = tuple(Item(c, str(i), rank=i) for i, c in enumerate(candidates))
+    [scores] = judge.score_groups([Group(query, items)])
+    return np.asarray(scores, dtype=np.float64)
