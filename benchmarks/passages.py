@@ -22,7 +22,7 @@ from rerank_core.statistics import paired_bootstrap, randomisation_test
 from rerank_core.types import Dataset, FloatArray, Ranking
 from rerank_passages.domain import domain, load
 from rerank_passages.feedback import rocchio
-from rerank_passages.rerank import Lazy
+from rerank_passages.scorers import Lazy
 
 NDCG = parse("nDCG@10")
 Scores = Sequence[FloatArray]

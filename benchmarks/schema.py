@@ -23,6 +23,7 @@ from rerank_schema.fabricate import TablePair
 from rerank_schema.fit import Prepared, fit_decider, matches_of, prepare, relearn
 from rerank_schema.fused import Fused
 from rerank_schema.magneto import MagnetoParams
+from rerank_schema.match import Match
 from rerank_schema.matchers import Header, Magneto
 from rerank_schema.measures import (
     Judged,
@@ -35,7 +36,6 @@ from rerank_schema.measures import (
 from rerank_schema.pairs import read_pairs
 from rerank_schema.readers import read_schema
 from rerank_schema.readers.layouts import read_descriptions
-from rerank_schema.results import Match
 
 FAMILIES = ("gdc", "valentine-wikidata", "valentine-magellan", "multi-table", "omap")
 

@@ -18,9 +18,9 @@ from rerank_schema.decide import decide_as_valentine
 from rerank_schema.encode import load_encoder
 from rerank_schema.finetune import FinetuneParams, finetune
 from rerank_schema.magneto import MagnetoParams
+from rerank_schema.match import Match
 from rerank_schema.matchers import Magneto
 from rerank_schema.measures import Judged, reciprocal_ranks
-from rerank_schema.results import Match
 from schema import load
 
 REPAIRED = MagnetoParams(encoding="header_values_repeat", sampling="priority_sampling", official=False)

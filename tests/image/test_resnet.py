@@ -93,8 +93,8 @@ def test_cvnet_checkpoint_reads_bgr_and_brings_its_whitening(reference: Any, pic
 
 def test_relup_clamps_stages_one_to_three(reference: Any, picture: Any, tmp_path: Path) -> None:
     torch.save({"model_state": cvnet_state(reference)}, tmp_path / "cv.pyth")
-    from rerank_image.backbones import load_tensors
     from rerank_image.resnet import DEPTHS, ResNet, load_resnet, torchvision_name
+    from rerank_image.weights import load_tensors
 
     network = ResNet(DEPTHS["resnet50"], 0.014).eval()
     state = load_tensors(tmp_path / "cv.pyth")

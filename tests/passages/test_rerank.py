@@ -15,7 +15,8 @@ from rerank_core.errors import ModelNotFound, UsageError
 from rerank_core.io import read_run
 from rerank_core.types import Candidate, Request, Status
 from rerank_passages.domain import domain
-from rerank_passages.rerank import PairReranker, PairScores
+from rerank_passages.rerank import PairReranker
+from rerank_passages.scorers import PairScores
 
 TEXTS = {
     "csr": "CSR stores row pointers, column indices and data, so that rows of a sparse matrix are read fast.",

@@ -20,8 +20,8 @@ from rerank_passages.cur import CurReranker
 from rerank_passages.decompose import ByModel, by_rules, pooled_request, read_hotpotqa, read_multihop_rag
 from rerank_passages.feedback import Feedback, distil, rocchio
 from rerank_passages.quite import Compressed, QuiteParams, summarise, term_weights
-from rerank_passages.rerank import PairScores
 from rerank_passages.retrieve import Bm25Index
+from rerank_passages.scorers import PairScores
 from rerank_passages.screening import last_relevant, read_tar_topic, recall_at_percent, screen_actively, work_saved
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from rerank_peptide.domain import domain
 from rerank_peptide.masses import parse_peptide, to_proforma
 from rerank_peptide.measures import judge, precision_coverage_auc, spectrum_rows
 from rerank_peptide.mztab import Prediction
-from rerank_peptide.rerank import confidence
+from rerank_peptide.probabilities import confidence
 
 METHODS = [m for m in domain.methods if m not in ("default",)]
 

@@ -16,8 +16,8 @@ from rerank_schema.fabricate import SCENARIOS, RealTable, TablePair, fabricate, 
 from rerank_schema.fit import fit_folder
 from rerank_schema.fused import Fused
 from rerank_schema.learned import load_learned
+from rerank_schema.match import MATCH
 from rerank_schema.packaged import column_documents, small_tables
-from rerank_schema.results import MATCH
 from rerank_schema.scored import Scored
 
 

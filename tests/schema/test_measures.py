@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rerank_schema.evaluation import evaluate
 from rerank_schema.gold import GoldPairs
+from rerank_schema.match import MATCH, NO, Match
 from rerank_schema.measures import (
     Judged,
     precision_recall_f1,
@@ -18,7 +19,6 @@ from rerank_schema.measures import (
     reciprocal_ranks,
     valentine_one_to_one,
 )
-from rerank_schema.results import MATCH, NO, Match
 
 # Random result sets with the figures that valentine 1.0.1 gives for them, made by benchmarks/schema_valentine_oracle.py.
 CASES = json.loads((Path(__file__).parent / "valentine_measures.json").read_text("utf-8"))

@@ -13,6 +13,7 @@ from rerank_schema.cleaning import clean
 from rerank_schema.encode import load_encoder
 from rerank_schema.gold import read_gold
 from rerank_schema.magneto import MagnetoParams, match
+from rerank_schema.match import Match
 from rerank_schema.measures import (
     Judged,
     precision_recall_f1,
@@ -22,7 +23,6 @@ from rerank_schema.measures import (
     valentine_one_to_one,
 )
 from rerank_schema.readers import read_schema
-from rerank_schema.results import Match
 from rerank_schema.sampling import sample
 from rerank_schema.serialise import serialise
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rerank_schema.results import MATCH, NO, REVIEW, Match, write_matches
+from rerank_schema.match import MATCH, NO, REVIEW, Match
+from rerank_schema.results import write_matches
 from rerank_schema.review.server import make_app
 from rerank_schema.review.state import Review
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.errors import InputError, UsageError
-from rerank_schema.results import MATCH, NO, Match
+from rerank_schema.match import MATCH, NO, Match
 from rerank_schema.review.export import to_csv, to_json, to_sql
 from rerank_schema.review.page import static_page
 from rerank_schema.review.server import make_app

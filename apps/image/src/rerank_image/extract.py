@@ -21,7 +21,8 @@ from rerank_core.errors import UsageError
 from rerank_core.reranker import digest
 from rerank_image import pooling
 from rerank_image.arrays import Matrix
-from rerank_image.backbones import Backbone, load_backbone
+from rerank_image.backbones import load_backbone
+from rerank_image.weights import Backbone
 
 if TYPE_CHECKING:
     import torch

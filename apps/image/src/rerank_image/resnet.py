@@ -20,7 +20,7 @@ from torch import nn
 
 from rerank_core.errors import InputError
 from rerank_image import pooling
-from rerank_image.backbones import IMAGENET, Backbone, digest_of, fit_weights, load_tensors
+from rerank_image.weights import IMAGENET, Backbone, digest_of, fit_weights, load_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ import numpy as np
 from rerank_core.budget import Budget
 from rerank_core.reranker import digest
 from rerank_core.types import Cost, FloatArray, Ranking, Request, Status
-from rerank_passages.rerank import PairScorer
+from rerank_passages.scorers import PairScorer
 
 
 class Cheap(Protocol):

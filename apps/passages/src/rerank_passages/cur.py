@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rerank_core.reranker import digest
 from rerank_core.types import Cost, Ranking, Request, Status
 from rerank_passages.anchors import CurParams, search
-from rerank_passages.rerank import PairScorer
+from rerank_passages.scorers import PairScorer
 
 
 class CurReranker:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rerank_core.errors import UsageError
 from rerank_core.reranker import digest
 from rerank_lm.encoders import CrossEncoder
-from rerank_passages.rerank import PairScores
+from rerank_passages.scorers import PairScores
 
 
 def attention_cost(n_query: int, n_passage: int, layers: int, low: int) -> int:

@@ -6,17 +6,17 @@ Encoders are loaded on first use, so that building a reranker costs nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rerank_core.budget import Budget, Meter
 from rerank_core.reranker import FirstStage, Fuse, Reranker, Scores, digest
 from rerank_core.types import Cost, FloatArray, Ranking, Request, Status
 from rerank_passages.retrieve import bm25_scores
+from rerank_passages.scorers import Lazy, PairScorer, PairScores
 
 if TYPE_CHECKING:
     from rerank_lm.encoders import BiEncoder, CrossEncoder, StaticEncoder
@@ -27,44 +27,6 @@ STATIC = "wordllama-l2-256"
 
 SLICE = 128
 """Pairs between two looks at the budget."""
-
-
-@dataclass(frozen=True)
-class PairScores:
-    """Scores of (query, text) pairs, which of them were cut, and the tokens read; each of shape (n_pairs,)."""
-
-    scores: FloatArray
-    truncated: NDArray[np.bool_]
-    tokens: NDArray[np.int64]
-
-
-class PairScorer(Protocol):
-    """Scores (query, text) pairs one by one: a pair's score depends on nothing else."""
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> PairScores: ...
-
-    def fingerprint(self) -> str: ...
-
-
-@dataclass
-class Lazy:
-    """A scorer that is loaded when it is first asked."""
-
-    make: Callable[[], PairScorer]
-    _loaded: PairScorer | None = field(default=None, repr=False)
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> PairScores:
-        """Score pairs."""
-        return self._get().score(pairs)
-
-    def fingerprint(self) -> str:
-        """Return the scorer's digest."""
-        return self._get().fingerprint()
-
-    def _get(self) -> PairScorer:
-        if self._loaded is None:
-            self._loaded = self.make()
-        return self._loaded
 
 
 class PairReranker:

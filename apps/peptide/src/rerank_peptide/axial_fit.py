@@ -189,7 +189,7 @@ def train_axial(
 
 
 def _save(out: Path, model: AxialModel, held: Sequence[Example], config: FitAxial) -> None:
-    from rerank_peptide.fit import calibrate
+    from rerank_peptide.probabilities import calibrate
 
     target = out / "axial.safetensors"
     extra = {"config": config.model_dump_json()}

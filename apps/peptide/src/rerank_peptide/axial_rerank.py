@@ -107,7 +107,7 @@ class AxialRanker:
 
     def probabilities(self, scores: FloatArray) -> FloatArray | None:
         """Return calibrated probabilities of one request's scores, or None without calibration."""
-        from rerank_peptide.rerank import confidence
+        from rerank_peptide.probabilities import confidence
 
         if self.calibration is None or not scores.size:
             return None

@@ -180,7 +180,7 @@ class SpectrumFeatures:
 
 def complete_scores(spectrum: Spectrum, peptides: Sequence[Sequence[str]], path_scores: FloatArray) -> FloatArray:
     """Score complete peptides of the graph engine by their features, shape (n,), higher is better."""
-    from rerank_peptide.rerank import packaged_ranker
+    from rerank_peptide.ranker import packaged_ranker
 
     if not peptides:
         return np.empty(0)

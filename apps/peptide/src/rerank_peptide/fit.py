@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from rerank_core.calibration import Isotonic, ece
 from rerank_core.errors import InputError
 from rerank_core.files import write_json
 from rerank_core.learning import FeatureTable, LambdaRank, LambdaRankParams, feature_table
@@ -18,7 +17,7 @@ from rerank_core.types import FloatArray
 from rerank_peptide.config import FitAxial, FitConfig, FitFeatures, FitTransformer, read_config
 from rerank_peptide.features import SpectrumFeatures
 from rerank_peptide.lists import Example, examples
-from rerank_peptide.rerank import confidence
+from rerank_peptide.probabilities import calibrate
 
 
 def fit(path: Path, out: Path, *, resume: bool = True) -> None:
@@ -104,16 +103,3 @@ def out_of_fold(
     from rerank_core.learning import cross_fit
 
     return cross_fit(table, gains, groups, folds, params, seed)
-
-
-def calibrate(scores: Sequence[FloatArray], gains: Sequence[FloatArray]) -> tuple[Isotonic, dict[str, float]]:
-    """Fit probabilities on the top candidates' confidence; also return recall and the (in-sample) error."""
-    tops = [int(np.argmax(s)) for s in scores]
-    x = np.array([confidence(s)[t] for s, t in zip(scores, tops, strict=True)])
-    y = np.array([g[t] for g, t in zip(gains, tops, strict=True)])
-    # Other candidates anchor the low end: they are seldom right, and say so.
-    rest = [
-        (confidence(s)[i], g[i]) for s, g, t in zip(scores, gains, tops, strict=True) for i in range(len(s)) if i != t
-    ]
-    model = Isotonic.fit(np.concatenate([x, [a for a, _ in rest]]), np.concatenate([y, [b for _, b in rest]]))
-    return model, {"top1": float(y.mean()), "ece_in_sample": ece(model.predict(x), y)}

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank_schema.bipartite import assign
+from rerank_schema.match import MATCH, NO, REVIEW
 from rerank_schema.measures import valentine_one_to_one
-from rerank_schema.results import MATCH, NO, REVIEW
 from rerank_schema.scored import Scored
 
 FEATURES = ("score", "similarity", "row_gap", "column_gap", "best_in_row", "best_in_column")

@@ -9,6 +9,7 @@ import numpy as np
 from rerank_core.measures import Row
 from rerank_core.statistics import bootstrap
 from rerank_schema.gold import GoldPairs, Name
+from rerank_schema.match import Match
 from rerank_schema.measures import (
     Judged,
     accuracy_at,
@@ -17,7 +18,6 @@ from rerank_schema.measures import (
     reciprocal_ranks,
     valentine_one_to_one,
 )
-from rerank_schema.results import Match
 
 ACCURACIES = (1, 3, 5, 10, 20)
 

@@ -30,6 +30,7 @@ from rerank_schema.learned import (
     right_pairs,
     save_learned,
 )
+from rerank_schema.match import MATCH, Match
 from rerank_schema.measures import (
     Judged,
     precision_recall_f1,
@@ -38,7 +39,6 @@ from rerank_schema.measures import (
     reciprocal_ranks,
 )
 from rerank_schema.pairs import read_pairs
-from rerank_schema.results import MATCH, Match
 from rerank_schema.scored import Matcher, Scored
 
 TOPK = 20

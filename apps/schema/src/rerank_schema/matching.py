@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from rerank_schema.cleaning import Cleaned, clean
 from rerank_schema.decide import Decision
+from rerank_schema.match import NO, Match
 from rerank_schema.reasons import reason
-from rerank_schema.results import NO, Match
 from rerank_schema.scored import Matcher, Scored
 from rerank_schema.tables import Column, Schema
 

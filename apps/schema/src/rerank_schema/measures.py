@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from rerank_schema.gold import GoldPairs, Name
-from rerank_schema.results import MATCH, Match
+from rerank_schema.match import MATCH, Match
 
 Pair = tuple[Name, Name]
 

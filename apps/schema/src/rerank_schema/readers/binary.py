@@ -10,7 +10,7 @@ from rerank_schema.readers.text import table_name
 from rerank_schema.tables import Column, Schema, from_frame
 
 if TYPE_CHECKING:
-    from rerank_schema.readers.source import Limits
+    from rerank_schema.readers.limits import Limits
 
 
 def read_parquet(path: Path, limits: Limits) -> Schema:

@@ -11,7 +11,7 @@ from rerank_core.errors import InputError, MissingExtra
 from rerank_schema.tables import Column, Schema, from_frame
 
 if TYPE_CHECKING:
-    from rerank_schema.readers.source import Limits
+    from rerank_schema.readers.limits import Limits
 
 _LOCK_SECONDS = 5
 

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rerank_core.errors import InputError
+from rerank_schema.readers.limits import Limits
 from rerank_schema.tables import Column, Schema
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of a source is held in memory.
-
-    Parameters
-    ----------
-    bytes
-        Text files larger than this are sampled down to it: the head and blocks spread over the file.
-    rows
-        Rows taken of a database table or a Parquet file.
-    """
-
-    bytes: int = 32 << 20
-    rows: int = 200_000
-
 
 TEXT = (".csv", ".tsv", ".txt", ".psv")
 JSON = (".json", ".jsonl", ".ndjson")

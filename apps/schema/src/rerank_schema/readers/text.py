@@ -15,7 +15,7 @@ from rerank_schema.tables import Schema, from_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rerank_schema.readers.source import Limits
+    from rerank_schema.readers.limits import Limits
 
 DELIMITERS = (",", "\t", ";", "|")
 _SNIFF_LINES = 50

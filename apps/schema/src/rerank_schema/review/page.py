@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from rerank_schema.gold import Name
-from rerank_schema.results import Match
+from rerank_schema.match import Match
 
 _DATA = "/*DATA*/null"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rerank_core.errors import InputError, UsageError
 from rerank_core.files import read_json, write_json
 from rerank_schema.gold import Name
-from rerank_schema.results import MATCH, Match
+from rerank_schema.match import MATCH, Match
 
 Action = Literal["accept", "reject", "clear"]
 FORMAT = "rerank-schema review 1"

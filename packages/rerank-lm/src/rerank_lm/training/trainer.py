@@ -27,10 +27,11 @@ from rerank_core.measures import evaluate, parse
 from rerank_core.types import Ranking
 from rerank_lm.training.card import write_card
 from rerank_lm.training.data import Labelled, Lists, load_lists, sampled, taught
+from rerank_lm.training.making import make_task
 from rerank_lm.training.outcome import Outcome
 from rerank_lm.training.parallel import Processes, processes
 from rerank_lm.training.recipe import Recipe
-from rerank_lm.training.tasks import Task, make_task, trainable
+from rerank_lm.training.tasks import Task, trainable
 
 Say = Callable[[str], None]
 
