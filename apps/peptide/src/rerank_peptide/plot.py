@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ DOUBTFUL = 0.5
 
 
 def plot(result: Path, spectra: Path, out: Path, indices: Sequence[int] | None) -> int:
-    """Draw pictures (SVG) and ``index.html``; returns their number.
+    """Draw pictures (SVG) and ``index.html``, which needs none of them beside it; returns their number.
 
     Raises
     ------
@@ -48,7 +49,9 @@ def plot(result: Path, spectra: Path, out: Path, indices: Sequence[int] | None) 
             page.write(f"<h2>Spectrum {i}: {_residues_html(by_id[i], predictions[0])}</h2>")
             if len(predictions) > 1:
                 page.write(f"<p>second: {_residues_html(by_id[i], predictions[1])}</p>")
-            page.write(f"<img src='{name}' alt='Spectrum {i}'>")
+            # Inside the page, so that one file can be sent on.
+            picture = base64.b64encode((out / name).read_bytes()).decode("ascii")
+            page.write(f"<img src='data:image/svg+xml;base64,{picture}' alt='Spectrum {i}'>")
     return len(names)
 
 
@@ -99,7 +102,7 @@ def _annotated(spectrum: Spectrum, prediction: Prediction) -> Any:
             j = int(np.abs(msms.mz - mz).argmin())
             if abs(msms.mz[j] - mz) <= 0.02:
                 notes[j] = fa.PeakInterpretation()
-                notes[j].annotations.append(fa.FragmentAnnotation(f"{ion}{number}", charge=1))
+                notes[j].fragment_annotations.append(fa.FragmentAnnotation(f"{ion}{number}", charge=1))
     msms._annotation = np.array([n if n is not None else fa.PeakInterpretation() for n in notes], dtype=object)
     msms.proforma = None
     return msms

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rerank_core.cli import (
+    BudgetCalls,
+    BudgetSeconds,
     ConfigOption,
     JsonFlag,
     OutOption,
@@ -70,10 +72,15 @@ def rerank_command(
         Path | None, typer.Option("--sql-lines", help="Also write the chosen SQL, one a line.")
     ] = None,
     bird_json: Annotated[Path | None, typer.Option("--bird-json", help="Also write BIRD's prediction JSON.")] = None,
+    budget_calls: BudgetCalls = None,
+    budget_seconds: BudgetSeconds = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print why each first one stands first.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Order candidate programs; write the ranking with clusters, lints, samples and confidence."""
+    """Order candidate programs; write the ranking with clusters, lints, samples and confidence.
+
+    A budget's calls are programs to run; those beyond it go last, and what the cache has is free.
+    """
     from rerank_programs import jobs
 
     workers = threads or set_threads(0)
@@ -90,6 +97,8 @@ def rerank_command(
         expected,
         tuple(pred or ()),
         settings(config),
+        budget_calls,
+        budget_seconds,
     )
     outputs = jobs.Outputs(out, run_file, sql_lines, bird_json)
     summary, records = jobs.rerank(candidates, databases, outputs, options)

@@ -19,18 +19,23 @@ RUNNING: Mapping[str, Any] = {
     "workers": 2,
     "cache": None,
     "unsafe_local": False,
+    "budget_calls": None,
+    "budget_seconds": None,
 }
 """Settings of every method that runs programs."""
 
 
 def _executor(config: Mapping[str, Any]) -> Any:
+    from rerank_core.budget import Budget
     from rerank_programs.cache import OutcomeCache
     from rerank_programs.execution import Executor
     from rerank_programs.sandbox.limits import Limits
 
     cache = OutcomeCache(config["cache"]) if config["cache"] else None
     limits = Limits(seconds=config["seconds"], memory_mib=config["memory_mib"])
-    return Executor(limits, config["workers"], cache, config["unsafe_local"])
+    calls, seconds = config["budget_calls"], config["budget_seconds"]
+    budget = None if calls is None and seconds is None else Budget(calls=calls, seconds=seconds)
+    return Executor(limits, config["workers"], cache, config["unsafe_local"], budget=budget)
 
 
 def _running(scorer: Any, config: Mapping[str, Any]) -> Reranker:
@@ -209,4 +214,5 @@ domain: Domain[Task, Program] = Domain(
     sample=_sample,
     load=load,
     demo_methods=("first", "ngram", "mbr-exec", "vote", "semantic"),
+    executes=True,
 )

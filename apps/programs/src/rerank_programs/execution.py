@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rerank_core.budget import Budget, Meter
 from rerank_core.errors import InputError
-from rerank_core.types import Request
+from rerank_core.types import Cost, Request
 from rerank_programs.cache import OutcomeCache, hash_data
 from rerank_programs.data import Program, Task
 from rerank_programs.results import Outcome, Verdict, decode, encode, failed
@@ -25,6 +26,9 @@ CACHE_VERSION = 1
 
 CHUNK = 1000
 """Programs between two writes to the cache."""
+
+TIMED_CHUNK = 8
+"""Programs a worker between two looks at the clock, where there is a budget of seconds."""
 
 _KEPT = {Verdict.OK, Verdict.DENIED, Verdict.ERROR, Verdict.OUTPUT_TOO_LARGE, Verdict.UNSUPPORTED}
 
@@ -59,6 +63,8 @@ class Executor:
         Run code even where the machine offers no wall.
     walls
         Layers of isolation; by default what the machine has.
+    budget
+        Programs to run and seconds from now on; those beyond it get the verdict ``not_run``. What the cache has is free.
 
     Attributes
     ----------
@@ -71,7 +77,11 @@ class Executor:
     cache: OutcomeCache | None = None
     unsafe_local: bool = False
     walls: Walls | None = None
+    budget: Budget | None = None
     executed: int = 0
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.budget)
 
     def outcomes(self, requests: Sequence[Request[Task, Program]]) -> list[list[Outcome]]:
         """Run every candidate.
@@ -109,9 +119,14 @@ class Executor:
                     opened[key] = decode(kept[key])
                 found[i] = opened[key]
         todo: dict[str, list[int]] = defaultdict(list)
-        for i, job in enumerate(jobs):
-            if i not in found:
-                todo[job.engine].append(i)
+        allowed = self._meter.left().calls
+        for i in [i for i in range(len(jobs)) if i not in found]:
+            if allowed is not None:
+                allowed -= 1
+            if allowed is not None and allowed < 0:
+                found[i] = _OVER_BUDGET
+            else:
+                todo[jobs[i].engine].append(i)
         for engine, positions in todo.items():
             self._run_engine(engine, positions, jobs, keys, found)
         return [found[i] for i in range(len(jobs))]
@@ -135,10 +150,16 @@ class Executor:
             unsafe_local=self.unsafe_local,
         ) as pool:
             hard = _batch_seconds(self.limits, mine)
-            for start in range(0, len(positions), CHUNK):
-                part = positions[start : start + CHUNK]
+            timed = self.budget is not None and self.budget.seconds is not None
+            size = TIMED_CHUNK * self.workers if timed else CHUNK
+            for start in range(0, len(positions), size):
+                part = positions[start : start + size]
+                if self._meter.left().seconds == 0:
+                    found.update(dict.fromkeys(part, _OVER_BUDGET))
+                    continue
                 outcomes = pool.run([jobs[i].message for i in part], seconds=hard)
                 self.executed += len(part)
+                self._meter.add(Cost(calls=len(part)))
                 fresh: dict[bytes, bytes] = {}
                 for i, outcome in zip(part, outcomes, strict=True):
                     found[i] = replace(outcome, isolation=pool.isolation)
@@ -149,6 +170,7 @@ class Executor:
 
 
 _NOTHING = failed(Verdict.ERROR, "nothing to run it on")
+_OVER_BUDGET = failed(Verdict.NOT_RUN, "the budget was spent before its turn")
 
 
 def _batch_seconds(limits: Limits, jobs: Sequence[Job]) -> float:

@@ -30,6 +30,7 @@ from rerank_programs.output import (
 )
 from rerank_programs.predictions import merge, read_predictions
 from rerank_programs.rerank import ByOutcome, Evidence, Semantic
+from rerank_programs.results import Verdict
 
 if TYPE_CHECKING:
     from rerank_programs.explain import Explanation
@@ -51,6 +52,8 @@ class RunOptions:
     expected: Path | None = None
     pred: tuple[Path, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    budget_calls: int | None = None
+    budget_seconds: float | None = None
 
     def config(self) -> dict[str, Any]:
         """Return the settings that the method knows."""
@@ -64,6 +67,8 @@ class RunOptions:
             "workers": self.workers,
             "cache": cache,
             "unsafe_local": self.unsafe_local,
+            "budget_calls": self.budget_calls,
+            "budget_seconds": self.budget_seconds,
             "model": None if self.model is None else str(self.model),
         }
         default = METHODS[self.method].default if self.method in METHODS else {}
@@ -105,6 +110,7 @@ def rerank(
             "executed": reranker.executor.executed,
             "isolation": sorted({o.isolation for e in evidence for o in e.outcomes if o.isolation}),
             "all_failed": sum(e.picked.all_failed for e in evidence),
+            "over_budget": sum(o.verdict is Verdict.NOT_RUN for e in evidence for o in e.outcomes),
         }
     else:
         rankings = reranker.rerank(requests)
@@ -142,6 +148,8 @@ def summary_line(summary: dict[str, Any]) -> str:
     if "programs" in summary:
         parts.append(f"{summary['programs']} programs, {summary['executed']} run now")
         parts.append(f"isolation {', '.join(summary['isolation']) or 'none'}")
+    if summary.get("over_budget"):
+        parts.append(f"{summary['over_budget']} programs not run: the budget was spent")
     if summary.get("all_failed"):
         parts.append(f"{summary['all_failed']} requests where nothing ran")
     return "; ".join(parts)

@@ -11,7 +11,7 @@ from rerank_core.errors import InputError
 from rerank_core.files import atomic_write, read_jsonl
 from rerank_core.io import ranking_from_json, ranking_to_json
 from rerank_core.types import Ranking, Request
-from rerank_programs.data import Program, Task
+from rerank_programs.data import Program, ProgramCodec, Task
 from rerank_programs.rerank import Evidence
 from rerank_programs.results import Cell, Outcome
 
@@ -52,6 +52,8 @@ def evidence_to_json(evidence: Evidence) -> dict[str, Any]:
         },
         "programs": {c.id: c.content.text for c in evidence.request.candidates},
     }
+    if task.inputs:  # an explanation runs the leading programs again
+        record["inputs"] = ProgramCodec().encode_query(task)["inputs"]
     return record
 
 

@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     ERROR = "error"  # its own fault: syntax, missing table, exception, no result
     OUTPUT_TOO_LARGE = "output_too_large"
     UNSUPPORTED = "unsupported"  # the engine does not know this construct: nothing is known about the program
+    NOT_RUN = "not_run"  # the budget was spent before its turn
 
 
 @dataclass(frozen=True, slots=True)

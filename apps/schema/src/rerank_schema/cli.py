@@ -27,10 +27,11 @@ from rerank_core.errors import UsageError
 if TYPE_CHECKING:
     from rerank_core.budget import Budget
     from rerank_core.domain import Domain
+    from rerank_lm.backends.base import BackEnd
     from rerank_schema.llm import LlmParams
     from rerank_schema.matching import Decide
     from rerank_schema.scored import Matcher
-    from rerank_schema.tables import Schema
+    from rerank_schema.tables import Column, Schema
 
 
 def _domain() -> Domain[Any, Any]:
@@ -66,6 +67,7 @@ def match(
         str | None, typer.Option(help="Language model that reranks: a served model's name, or a local one.")
     ] = None,
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server of --llm.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer of the endpoint.")] = 120.0,
     llm_style: Annotated[str, typer.Option(help="score (Magneto), table (ReMatch) or choice (Matchmaker).")] = "score",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the model would be asked; ask nothing.")
@@ -92,7 +94,7 @@ def match(
         return _print_questions(left, right, matcher, llm_style)
     if llm or replay:
         budget = budget_of(budget_calls, None, budget_seconds)
-        matcher = _with_llm(matcher, llm, endpoint, llm_style, record, replay, budget)
+        matcher = _with_llm(matcher, _backend(llm, endpoint, record, replay, timeout), llm_style, budget)
     decide = _decision(method, threshold, several)
     found = match_schemas(left, right, matcher, decide, topk=topk, show_values=not names_only)
     write_matches(out, found, unmatched(left, found))
@@ -122,25 +124,23 @@ def _llm_params(style: str) -> LlmParams:
         raise UsageError(str(error)) from error
 
 
-def _with_llm(
-    matcher: Matcher,
-    model: str | None,
-    endpoint: str | None,
-    style: str,
-    record: Path | None,
-    replay: Path | None,
-    budget: Budget | None,
-) -> Matcher:
+def _with_llm(matcher: Matcher, backend: BackEnd, style: str, budget: Budget | None) -> Matcher:
+    from rerank_schema.llm import LlmMatcher
+
+    return LlmMatcher(matcher, backend, _llm_params(style), budget)
+
+
+def _backend(
+    model: str | None, endpoint: str | None, record: Path | None, replay: Path | None, timeout: float = 120.0
+) -> BackEnd:
     import os
 
     from rerank_lm.backends.opening import open_backend
     from rerank_schema.encode import cache_folder
-    from rerank_schema.llm import LlmMatcher
 
-    options: dict[str, Any] = {"key": os.environ.get("OPENAI_API_KEY")} if endpoint else {}
+    options: dict[str, Any] = {"key": os.environ.get("OPENAI_API_KEY"), "timeout": timeout} if endpoint else {}
     cache = None if replay else cache_folder() / "answers"
-    backend = open_backend(model or "", endpoint=endpoint, record=record, replay=replay, cache=cache, **options)
-    return LlmMatcher(matcher, backend, _llm_params(style), budget)
+    return open_backend(model or "", endpoint=endpoint, record=record, replay=replay, cache=cache, **options)
 
 
 def _tell(matcher: Matcher) -> None:
@@ -210,6 +210,51 @@ def fit(
     report = fit_folder(pairs, out, seed=seed)
     print(f"{report['pairs']} table pairs, {report['columns']} source columns: model in {out}", file=sys.stderr)
     print_rows(report["rows"], False)
+
+
+@app.command()
+def finetune(
+    schema: Annotated[str, typer.Argument(help="The columns to learn: a file, a folder of tables, or a database URL.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoder; use it with -s model=FOLDER.")],
+    descriptions: Annotated[Path | None, typer.Option(help="JSON (.gz): column -> description.")] = None,
+    schema_only: Annotated[bool, typer.Option("--schema-only", help="Each row describes a column.")] = False,
+    model: Annotated[str, typer.Option(help="Encoder to start from.")] = "all-minilm-l6-v2",
+    augmentation: Annotated[
+        str, typer.Option(help="Of exact, lexical and semantic (asks --llm), joined by commas.")
+    ] = "exact,lexical",
+    loss: Annotated[str, typer.Option(help="triplet (batch-hard) or contrastive.")] = "triplet",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the variants.")] = 30,
+    llm: Annotated[str | None, typer.Option(help="Language model that writes semantic variants.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server of --llm.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Record the model's answers (JSONL).")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Answer from a recording.")] = None,
+    budget_calls: BudgetCalls = None,
+    budget_seconds: BudgetSeconds = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Fine-tune the encoder on a schema's columns and their variants; no correspondences are needed."""
+    set_threads(threads)
+    from rerank_schema.augment import semantic
+    from rerank_schema.finetune import FinetuneParams
+    from rerank_schema.finetune import finetune as train
+
+    names = tuple(n.strip() for n in augmentation.split(",") if n.strip())
+    params = FinetuneParams(model, tuple(n for n in names if n != "semantic"), loss, epochs=epochs, seed=seed)
+    if "semantic" in names and not (llm or replay):
+        raise UsageError("semantic variants are written by a language model: name one with --llm (and --endpoint)")
+    columns = _read(schema, schema_only, descriptions, names_only=False).columns
+    extra: list[list[Column]] = []
+    if "semantic" in names:
+        budget = budget_of(budget_calls, None, budget_seconds)
+        extra, unusable = semantic(columns, _backend(llm, endpoint, record, replay), budget)
+        print(f"language model: {sum(map(len, extra))} variants, {unusable} unusable answers", file=sys.stderr)
+    outcome = train(columns, out, params, extra=extra, say=lambda text: print(text, file=sys.stderr))
+    print(
+        f"encoder in {out}: epoch {outcome.best_epoch}, MRR of unseen variants {outcome.before:.4f} -> "
+        f"{max((outcome.before, *outcome.after)):.4f}; use it with -s model={out}",
+        file=sys.stderr,
+    )
 
 
 @app.command()

@@ -159,7 +159,7 @@ def rename(name: str, style: str, table: str) -> str:
     if style == "abbreviate":
         return "_".join(w[:4] for w in words)
     if style == "vowels":
-        return "_".join(w[0] + re.sub("[aeiou]", "", w[1:]) for w in words)
+        return "_".join(w[:1] + re.sub("[aeiou]", "", w[1:]) for w in words)
     return name
 
 
@@ -209,7 +209,7 @@ def _noisy(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             spread = float(np.nanstd(series.to_numpy())) if series.notna().any() else 0.0
             out[i] = (series + rng.normal(0, spread / 20 if np.isfinite(spread) else 0.0, len(series))).round(3)
         elif series.dtype == object:
-            out[i] = series.map(lambda v: _typo(v, rng) if isinstance(v, str) and rng.random() < 0.2 else v)
+            out[i] = series.map(lambda v: typo(v, rng) if isinstance(v, str) and rng.random() < 0.2 else v)
         else:
             out[i] = series
     import pandas as pd
@@ -217,7 +217,8 @@ def _noisy(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def _typo(text: str, rng: np.random.Generator) -> str:
+def typo(text: str, rng: np.random.Generator) -> str:
+    """Swap two neighbouring letters inside a text of four or more."""
     if len(text) < 4:
         return text
     i = int(rng.integers(1, len(text) - 1))

@@ -23,7 +23,7 @@ class Limits:
         Rows taken of a database table or a Parquet file.
     """
 
-    bytes: int = 128 << 20
+    bytes: int = 32 << 20
     rows: int = 200_000
 
 

@@ -32,6 +32,7 @@ def read_delimited(path: Path, limits: Limits) -> Schema:
     """Read CSV, TSV and their kin."""
     data, sampled = read_bytes(path, limits.bytes)
     text, encoding = decode(data)
+    del data
     notes = []
     if sampled:
         notes.append(f"{path.name}: larger than {limits.bytes >> 20} MiB, sampled")
@@ -199,19 +200,27 @@ def _ragged_frame(text: str, delimiter: str, skip_bad: bool, options: dict[str, 
     import pandas as pd
 
     csv.field_size_limit(1 << 28)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    header, body = rows[0], rows[1:]
-    bad = sum(len(row) != len(header) for row in body)
-    if skip_bad:
-        body = [row for row in body if len(row) == len(header)]
-    width = max([len(header), *(len(row) for row in body)])
-    header = [*header, *[""] * (width - len(header))]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    writer.writerows([*row, *[""] * (width - len(row))] for row in body)
+    reader = (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
+    header, bad = next(reader), 0
+    buffer = io.BytesIO()  # bytes: a StringIO takes four of them a character
+    file = io.TextIOWrapper(buffer, encoding="utf-8", errors="surrogatepass", newline="")
+    writer = csv.writer(file)
+    if skip_bad:  # as they come: a sample is large, and a list of its rows many times that
+        writer.writerow(header)
+        for row in reader:
+            if len(row) == len(header):
+                writer.writerow(row)
+            else:
+                bad += 1
+    else:
+        body = list(reader)
+        bad = sum(len(row) != len(header) for row in body)
+        width = max([len(header), *(len(row) for row in body)])
+        writer.writerow([*header, *[""] * (width - len(header))])
+        writer.writerows([*row, *[""] * (width - len(row))] for row in body)
+    file.flush()
     buffer.seek(0)
-    return pd.read_csv(buffer, index_col=False, **options), bad
+    return pd.read_csv(buffer, index_col=False, encoding_errors="surrogatepass", **options), bad
 
 
 def read_json_table(path: Path, limits: Limits) -> Schema:

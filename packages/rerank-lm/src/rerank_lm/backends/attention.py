@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +14,36 @@ from rerank_core.types import Cost
 from rerank_lm.backends.base import SpanAttention
 from rerank_lm.backends.batching import common_prefix
 
-if TYPE_CHECKING:
-    from rerank_lm.backends.local import LocalBackEnd
+
+class Prefilled(Protocol):
+    """What is needed of a local model: its tokens, and going on from a cached beginning."""
+
+    forwards: int
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def _lock(self) -> Any: ...
+
+    @property
+    def _cache_word(self) -> str: ...
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def _prefill(self, ids: list[int]) -> list[tuple[Tensor, Tensor]]: ...
+
+    def _cache(self, past: list[tuple[Tensor, Tensor]], n: int) -> Any: ...
 
 
 def suffix_attention(
-    backend: LocalBackEnd, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
+    backend: Prefilled, context: str, spans: Sequence[tuple[int, int]], suffixes: Sequence[str]
 ) -> list[SpanAttention]:
     """Run each suffix after the context and sum what it attends to.
 
@@ -45,7 +69,7 @@ def suffix_attention(
 
 
 def _attend(
-    backend: LocalBackEnd, past: list[tuple[Tensor, Tensor]], row: list[int], shared: int, start: int
+    backend: Prefilled, past: list[tuple[Tensor, Tensor]], row: list[int], shared: int, start: int
 ) -> np.ndarray:
     """Attention to every token, shape (n_tokens,): mean over rows from ``start``, sum over layers and heads."""
     model = backend.model

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rerank_lm.models import MODELS
 from rerank_lm.training.data import Lists
+from rerank_lm.training.outcome import Outcome
 from rerank_lm.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from rerank_lm.training.trainer import Outcome
 
 
 def _interval(value: Any) -> str:

@@ -248,9 +248,8 @@ class GrpoTask(CausalTask):
                     continue
                 spread += 1
                 advantages = (values - values.mean()) / (deviation + 1e-4)
-                for tokens, advantage in zip(mine, advantages, strict=True):
-                    total = total + self._policy_loss(head, tokens, float(advantage))
-                    terms += 1
+                total = total + self._policy_loss(head, mine, advantages)
+                terms += len(mine)
         self.log.update(reward=float(np.mean(rewards_seen)), informative_prompts=float(spread))
         self._constant = 0 if spread else self._constant + 1
         if self._constant >= g.constant_after:
@@ -298,20 +297,28 @@ class GrpoTask(CausalTask):
             ]
         )
 
-    def _policy_loss(self, head: list[int], tokens: list[int], advantage: float) -> Tensor:
-        now = self._log_probs(head, tokens)
-        loss = -advantage * now.mean()
+    def _policy_loss(self, head: list[int], answers: list[list[int]], advantages: np.ndarray) -> Tensor:
+        """Summed loss of one prompt's answers, read in one forward."""
+        now, mask = self._log_probs(head, answers)
+        lengths = mask.sum(dim=1)
+        weight = torch.tensor(advantages, dtype=now.dtype, device=now.device)
+        loss = -weight * (now * mask).sum(dim=1) / lengths
         if self.recipe.grpo.kl > 0 and self.recipe.lora.use:
             with torch.no_grad(), self._model.disable_adapter():
-                before = self._log_probs(head, tokens)
-            gap = before - now
-            loss = loss + self.recipe.grpo.kl * (gap.exp() - gap - 1).mean()
-        return loss
+                before, _ = self._log_probs(head, answers)
+            gap = (before - now) * mask
+            loss = loss + self.recipe.grpo.kl * (gap.exp() - gap - 1).sum(dim=1) / lengths
+        return loss.sum()
 
-    def _log_probs(self, head: list[int], tokens: list[int]) -> Tensor:
-        ids = torch.tensor([[*head, *tokens]], device=self.backend.device)
-        logits = self._model(input_ids=ids, logits_to_keep=len(tokens) + 1, use_cache=False).logits[0, :-1].float()
-        return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(head) :].unsqueeze(1)).squeeze(1)
+    def _log_probs(self, head: list[int], answers: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Log-probability of every answer token and which are real, each (n_answers, longest)."""
+        longest = max(map(len, answers))
+        rows = [[*head, *a, *[0] * (longest - len(a))] for a in answers]  # a causal model never sees what follows
+        ids = torch.tensor(rows, device=self.backend.device)
+        mask = torch.tensor([[float(k < len(a)) for k in range(longest)] for a in answers], device=ids.device)
+        logits = self._model(input_ids=ids, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1].float()
+        picked = torch.log_softmax(logits, dim=-1).gather(2, ids[:, len(head) :].unsqueeze(2)).squeeze(2)
+        return picked, mask
 
 
 class ProRankTask(GrpoTask):

@@ -27,6 +27,7 @@ from rerank_core.measures import evaluate, parse
 from rerank_core.types import Ranking
 from rerank_lm.training.card import write_card
 from rerank_lm.training.data import Labelled, Lists, load_lists, sampled, taught
+from rerank_lm.training.outcome import Outcome
 from rerank_lm.training.parallel import Processes, processes
 from rerank_lm.training.recipe import Recipe
 from rerank_lm.training.tasks import Task, make_task, trainable
@@ -47,27 +48,6 @@ class Progress:
     best_step: int = -1
     without_gain: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Parameters
-    ----------
-    start, end
-        nDCG@10 on the held-out groups before training and of the weights that were kept, as (value, low, high).
-    """
-
-    folder: Path
-    steps: int
-    stopped: str
-    losses: tuple[float, ...]
-    start: tuple[float, float, float] | None
-    end: tuple[float, float, float] | None
-    n_train: int
-    n_held: int
-    dropped: int
 
 
 def train(
@@ -384,7 +364,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, lists: Lists | None = None) -> Estimate:
-    """Take one step in memory, write nothing, and extrapolate."""
+    """Take a step in memory (a second one where the first, which warms up, was short), write nothing, and extrapolate."""
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     data = lists if lists is not None else load_lists(recipe.data, recipe.train.seed)
@@ -394,9 +374,13 @@ def estimate(recipe: Recipe, lists: Lists | None = None) -> Estimate:
         data = Lists(few, data.held, data.dropped, data.instruction, data.name)
     task = make_task(recipe)
     run = _Run(recipe, task, data, Path(), lambda _: None)
-    begun = time.monotonic()
-    run.step()
-    seconds = time.monotonic() - begun
+    seconds = math.inf
+    for _ in range(2 if run.steps > 1 else 1):
+        begun = time.monotonic()
+        run.step()
+        seconds = min(seconds, time.monotonic() - begun)
+        if seconds > 20:
+            break
     scale = 1e6 if sys.platform != "darwin" else 1e9
     return Estimate(
         sum(p.numel() for p in task.module.parameters()),
