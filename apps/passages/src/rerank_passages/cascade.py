@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from rerank_core.budget import Budget
-from rerank_core.reranker import digest
+from rerank_core.reranker import FirstStage, digest
 from rerank_core.types import Cost, FloatArray, Ranking, Request, Status
+from rerank_passages.quite import Compressed, QuiteParams
 from rerank_passages.scorers import PairScorer
 
 
@@ -46,6 +47,8 @@ class CascadeParams:
         Weight of the bi-encoder beside the student in the cheap score (z-scores per query).
     patience
         Stop after so many rounds that changed nothing in the head.
+    words
+        The cross-encoder reads a query-dependent summary (QUITE) of at most so many words; 0 lets it read all.
     """
 
     bi_depth: int = 0
@@ -54,6 +57,7 @@ class CascadeParams:
     top: int = 10
     bi: float = 1.0
     patience: int = 1
+    words: int = 40
 
 
 class Cascade:
@@ -83,10 +87,13 @@ class Cascade:
         calls, tokens = np.zeros(len(requests), dtype=np.int64), np.zeros(len(requests), dtype=np.int64)
         cut = np.zeros(len(requests), dtype=bool)
 
+        read = self._shortened(requests)
+
         def ask(scorer: PairScorer, jobs: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
             if not jobs:
                 return {}
-            done = scorer.score([(requests[i].query, requests[i].candidates[j].content) for i, j in jobs])
+            source = read if scorer is self.cross else requests
+            done = scorer.score([(source[i].query, source[i].candidates[j].content) for i, j in jobs])
             for (i, _), truncated, n in zip(jobs, done.truncated, done.tokens, strict=True):
                 cut[i] |= bool(truncated)
                 if n:
@@ -97,11 +104,13 @@ class Cascade:
         jobs = [(i, int(j)) for i, s in enumerate(cheap) for j in np.argsort(-s, kind="stable")[: p.bi_depth]]
         near = ask(self.bi, jobs)
         for i, s in enumerate(cheap):
-            read = [j for a, j in jobs if a == i]
-            if read:
-                s[read] += p.bi * _z(np.array([near[i, j] for j in read]))
-                unread = np.setdiff1d(np.arange(len(s)), read)
-                s[unread] = s[unread] - s[unread].max(initial=-np.inf) + s[read].min() - 1 if len(unread) else s[unread]
+            by_bi = [j for a, j in jobs if a == i]
+            if by_bi:
+                s[by_bi] += p.bi * _z(np.array([near[i, j] for j in by_bi]))
+                unread = np.setdiff1d(np.arange(len(s)), by_bi)
+                s[unread] = (
+                    s[unread] - s[unread].max(initial=-np.inf) + s[by_bi].min() - 1 if len(unread) else s[unread]
+                )
         exact, stopped = self._rounds(requests, cheap, ask, start, calls, tokens)
         seconds = (time.perf_counter() - start) / max(1, len(requests))
         out = []
@@ -111,6 +120,13 @@ class Cascade:
             cost = Cost(int(calls[i]), int(tokens[i]), 0, seconds)
             out.append(Ranking.from_scores(r, _combine(s, exact[i]), status=status, cost=cost))
         return out
+
+    def _shortened(self, requests: Sequence[Request[str, str]]) -> Sequence[Request[str, str]]:
+        """Return requests with the summaries that the cross-encoder is to read."""
+        if not self.params.words:
+            return requests
+        quite = Compressed(FirstStage(), QuiteParams(words=self.params.words))
+        return [quite.shorten(r) for r in requests]
 
     def _rounds(self, requests, cheap, ask, start, calls, tokens):
         """Let the cross-encoder read down the cheap order until every query's head is settled or the depth reached."""

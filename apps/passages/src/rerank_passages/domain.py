@@ -89,8 +89,9 @@ METHODS = {
             "round_size": 10,
             "top": 10,
             "patience": 1,
+            "words": 40,
         },
-        "20 to 30 forwards of 12 layers a query",
+        "20 to 30 forwards of 12 layers a query, of at most 40 words",
     ),
     "cur": Method(
         rerank.cur,

@@ -90,7 +90,7 @@ class Compressed:
 
     def rerank(self, requests: Sequence[Request[str, str]]) -> list[Ranking]:
         """Summarise every candidate for its query, then rerank."""
-        return self.inner.rerank([self._shorten(r) for r in requests])
+        return self.inner.rerank([self.shorten(r) for r in requests])
 
     def within(self, budget: Budget) -> Compressed:
         """Bind a budget."""
@@ -100,7 +100,8 @@ class Compressed:
         """Return the digest of settings and inner reranker."""
         return digest("quite", self.params, self.inner.fingerprint())
 
-    def _shorten(self, request: Request[str, str]) -> Request[str, str]:
+    def shorten(self, request: Request[str, str]) -> Request[str, str]:
+        """Return the request with every candidate summarised for its query."""
         weights = term_weights(request.query, [c.content for c in request.candidates])
         short: Any = tuple(replace(c, content=summarise(c.content, weights, self.params)) for c in request.candidates)
         return replace(request, candidates=short)

@@ -252,7 +252,9 @@ def cascade(config: Mapping[str, Any]) -> Reranker:
         return StaticEncoder.load(config["static_model"])
 
     encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
-    params = CascadeParams(**{k: config[k] for k in ("bi_depth", "cross_depth", "round_size", "top", "patience")})
+    params = CascadeParams(
+        **{k: config[k] for k in ("bi_depth", "cross_depth", "round_size", "top", "patience", "words")}
+    )
     return Cascade(
         Student(static_encoder),
         bi_encoder({**encoders, "model": config["bi_model"]}).scorer,
