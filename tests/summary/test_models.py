@@ -79,9 +79,9 @@ def test_folds_never_split_a_document() -> None:
     "value",
     [
         b"not gzip",
-        gzip.compress(b"{"),
-        gzip.compress(b"[]"),
-        gzip.compress(json.dumps({"kind": "summary-ensemble"}).encode()),
+        gzip.compress(b"{", mtime=0),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(json.dumps({"kind": "summary-ensemble"}).encode(), mtime=0),
     ],
 )
 def test_hostile_model_files_are_refused(value: bytes, tmp_path: Path) -> None:
