@@ -144,16 +144,16 @@ class Extractor:
 
     def describe(self, pictures: Sequence[Image.Image]) -> Matrix:
         """Return unit descriptors, shape (n, d). Each picture is computed by itself: its bytes depend on nothing else."""
-        import torch
+        from rerank_lm.threads import torch_threads
 
-        # one thread a picture: bytes do not depend on the number of threads, and callers run pictures side by side
-        torch.set_num_threads(1)
         rows = []
-        for picture in pictures:
-            scales = self.pooled(self.tensor(picture)[None])
-            rows.append(
-                pooling.unit(pooling.scale_gem(scales, math.inf if self.config.pool == "max" else None))[0].numpy()
-            )
+        # one thread a picture: bytes do not depend on the number of threads, and callers run pictures side by side
+        with torch_threads(1):
+            for picture in pictures:
+                scales = self.pooled(self.tensor(picture)[None])
+                rows.append(
+                    pooling.unit(pooling.scale_gem(scales, math.inf if self.config.pool == "max" else None))[0].numpy()
+                )
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
 
 

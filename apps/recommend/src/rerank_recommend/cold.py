@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank_lm.threads import torch_threads
+
 Near = Sequence[Sequence[int]]
 
 
@@ -34,6 +36,7 @@ def mf(user_items: NDArray[np.float32], near: Near, *, factors: int = 32, seed: 
     return np.asarray(_mean_rows(users, near) @ items.T, dtype=np.float64)
 
 
+@torch_threads(1)
 def multvae(
     user_items: NDArray[np.float32],
     near: Near,
@@ -48,7 +51,6 @@ def multvae(
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     n = user_items.shape[1]
@@ -74,6 +76,7 @@ def multvae(
     return scores.double().numpy()
 
 
+@torch_threads(1)
 def clcrec(
     user_items: NDArray[np.float32],
     content: NDArray[np.float64],
@@ -99,7 +102,6 @@ def clcrec(
     from torch import nn
     from torch.nn.functional import cross_entropy, normalize
 
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     n_users, n_items = user_items.shape

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from rerank_lm.threads import torch_threads
 from rerank_recommend.data import Catalogue
 from rerank_recommend.experts import Context, Log, Scores, State
 
@@ -50,9 +51,12 @@ class EntityTransformer:
 
     def fit(self, log: Log) -> EntityTransformer:
         """Train with early stopping on a tenth of the dialogues."""
+        with torch_threads(self.threads):
+            return self._fit(log)
+
+    def _fit(self, log: Log) -> EntityTransformer:
         import torch
 
-        torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
         graph = _normalised_graph(log)
         item_rows = log.catalogue.item_rows
