@@ -1,15 +1,17 @@
 """The cascade against the cross-encoder, timed end to end; what is fitted and chosen is fitted and chosen on the other year:
 
-``python benchmarks/passages_cascade.py DL19_DIR DL20_DIR``
+``python benchmarks/passages_cascade.py DL19_DIR DL20_DIR [--vectors FOLDER]``
 
 The student learns the cross-encoder's scores (no label) of one folder; depth and summary length are the best on that folder
-among those within a fifth of the cross-encoder's time there; both are then used on the other folder. Times are CPU-seconds of
-one process from requests to rankings, models loaded before.
+among those within a fifth of the cross-encoder's time there; both are then used on the other folder. With ``--vectors`` the
+bi-encoder takes part, and passages' vectors are computed before, as an index has them (their time is printed). Times are
+CPU-seconds of one process from requests to rankings, models loaded before.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +30,8 @@ from rerank_passages.domain import domain, load
 from rerank_passages.student import Student, distil, signals
 
 NDCG = parse("nDCG@10")
-SETTINGS = [(20, 64), (30, 28), (30, 40), (40, 28)]
-"""Depths of the cross-encoder and words of the summaries."""
+SETTINGS = {False: [(20, 64), (30, 28), (30, 40), (40, 28)], True: [(20, 48), (25, 40), (30, 32)]}
+"""Depths of the cross-encoder and words of the summaries, without and with kept vectors."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,28 @@ def main() -> None:
     """Print the comparison in both directions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs=2)
+    parser.add_argument("--vectors", type=Path)
     args = parser.parse_args()
     years = [load(f) for f in args.folders]
     cross = domain.method("cross-encoder")
     scorer = cross.scorer  # type: ignore[attr-defined]
-    bi = domain.method("bi-encoder").scorer  # type: ignore[attr-defined]
+    bi = domain.method("bi-encoder", {"vectors": args.vectors}).scorer  # type: ignore[attr-defined]
+    settings, shipped = SETTINGS[args.vectors is not None], (30, 40)
+    if args.vectors is not None:
+        begun = time.process_time()
+        encoder = bi._get().encoder
+        encoder.encode([c.content for y in years for r in y.requests for c in r.candidates])
+        print(f"vectors of all passages: {time.process_time() - begun:.0f} CPU-s", flush=True)
     scorer.fingerprint()  # loads the model
     static = StaticEncoder.load(rerank.STATIC)
 
     def cascade(weights: FloatArray, setting: tuple[int, int]) -> Cascade:
         depth, words = setting
         return Cascade(
-            Student(lambda: static, weights.tolist()), bi, scorer, CascadeParams(cross_depth=depth, words=words)
+            Student(lambda: static, weights.tolist()),
+            bi,
+            scorer,
+            CascadeParams(bi_depth=sys.maxsize if args.vectors else 0, cross_depth=depth, words=words),
         )
 
     whole = [timed(cross, y) for y in years]
@@ -79,15 +91,15 @@ def main() -> None:
         teacher = [r.scores_for(q) for r, q in zip(run.rankings, y.requests, strict=True)]
         weights.append(distil([signals(q, static) for q in y.requests], teacher))
     for tune, test in ((0, 1), (1, 0)):
-        tried = {s: timed(cascade(weights[tune], s), years[tune]) for s in SETTINGS}
+        tried = {s: timed(cascade(weights[tune], s), years[tune]) for s in settings}
         for s, run in tried.items():
             share = run.seconds / whole[tune].seconds
             print(
                 f"  on {years[tune].name}: depth, words {s}: {run.mean:.4f}, share of the time {share:.3f}", flush=True
             )
-        within = [s for s in SETTINGS if tried[s].seconds <= whole[tune].seconds / 5] or SETTINGS[1:2]
+        within = [s for s in settings if tried[s].seconds <= whole[tune].seconds / 5] or settings[1:2]
         best = max(within, key=lambda s: tried[s].mean)
-        for name, chosen in {"chosen there": best, "shipped": (30, 40)}.items():
+        for name, chosen in {"chosen there": best, "shipped": shipped}.items():
             run = timed(cascade(weights[tune], chosen), years[test])
             d, low, high, p = paired_bootstrap(run.values, whole[test].values, seed=0)
             print(
