@@ -291,6 +291,8 @@ def test_wrong_words_are_named(tiny, dataset, tmp_path):
         ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {epochs: 0}", r"train\.epochs: .*greater than or equal to 1"),
         ("name: a\nkind: cross-encoder\nmodel: m\nlosss: {}", r"losss: Extra inputs"),
         ("name: a\nkind: magic\nmodel: m", "kind: Input should be"),
+        ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {device: xcpu}", r"train\.device: String should match"),
+        ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {device: 'cuda:a'}", r"train\.device: String should match"),
     ],
 )
 def test_bad_recipes_name_file_and_setting(tmp_path, text, message):

@@ -96,7 +96,7 @@ class Train(_Frozen):
     threads: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: bool = False
-    device: Annotated[str, Field(pattern=r"auto|cpu|cuda(:\d+)?")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
 class Lora(_Frozen):

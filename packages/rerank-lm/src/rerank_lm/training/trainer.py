@@ -277,7 +277,7 @@ class _Run:
     def load(self, path: Path) -> None:
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:
+        except Exception as error:  # a damaged file can raise anything; it is the file's fault
             raise InputError(
                 f"not a readable checkpoint ({type(error).__name__}); remove it to start again", path
             ) from error
