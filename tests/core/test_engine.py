@@ -55,6 +55,15 @@ def test_batches_keep_groups_whole_and_lose_nothing(groups, size):
     assert all(len(b) <= size or len({r.group for r in b}) == 1 for b in batches)
 
 
+def test_long_lists_are_saved_and_reported_after_few_requests():
+    def lists(n, length):
+        return [Request(f"q{i}", "", tuple(Candidate(str(j), j) for j in range(length))) for i in range(n)]
+
+    assert [len(b) for b in cut(lists(200, 1))] == [64, 64, 64, 8]
+    assert [len(b) for b in cut(lists(12, 100))] == [2] * 6
+    assert [len(b) for b in cut(lists(2, 5000))] == [1, 1]
+
+
 def test_output_appears_whole_with_its_provenance(tmp_path):
     out = tmp_path / "o.jsonl"
     list(run(requests(), Counting(), out=out, batch_size=3, progress=False))

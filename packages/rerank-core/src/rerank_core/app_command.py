@@ -188,7 +188,7 @@ def rerank_to(
     resume: bool,
     budget: Any,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     write: Callable[[Path, list[Any]], None] | None = None,
 ) -> list[Any]:
     """Run a named method over requests into a file, resumably, and say how it went on stderr."""

@@ -74,18 +74,29 @@ def _flag(ranking: Ranking) -> Ranking:
     return Ranking(ranking.id, ranking.items, Status.BUDGET, ranking.cost)
 
 
-def cut(requests: Sequence[Request[Any, Any]], batch_size: int) -> list[Batch]:
-    """Cut requests into batches of about ``batch_size``; requests of one group always share a batch."""
+MOST_REQUESTS, MOST_PAIRS = 64, 256
+"""A batch, unless told otherwise: few enough pairs that a slow model reports and saves within seconds."""
+
+
+def cut(requests: Sequence[Request[Any, Any]], batch_size: int | None = None) -> list[Batch]:
+    """Cut requests into batches; requests of one group always share one.
+
+    ``batch_size`` is a number of requests; without it a batch has at most 64 requests and about 256 candidates.
+    """
+    most_requests, most_pairs = (batch_size, None) if batch_size else (MOST_REQUESTS, MOST_PAIRS)
     units: dict[object, Batch] = {}
     for i, request in enumerate(requests):
         units.setdefault(i if request.group is None else ("group", request.group), []).append(request)
     batches: list[Batch] = []
     current: Batch = []
+    pairs = 0
     for unit in units.values():
-        if current and len(current) + len(unit) > batch_size:
+        added = sum(len(r.candidates) for r in unit)
+        full = len(current) + len(unit) > most_requests or (most_pairs is not None and pairs + added > most_pairs)
+        if current and full:
             batches.append(current)
-            current = []
-        current = [*current, *unit]
+            current, pairs = [], 0
+        current, pairs = [*current, *unit], pairs + added
     return [*batches, current] if current else batches
 
 
@@ -105,7 +116,7 @@ def run(
     resume: bool = True,
     budget: Budget | None = None,
     executor: Executor = local,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     progress: bool = True,
     codec: Codec[Any, Any] | None = None,
     write: Callable[[Path, list[Ranking]], None] | None = None,
@@ -121,6 +132,8 @@ def run(
         Take up an unfinished run of the same input and reranker; otherwise start afresh.
     budget
         For the whole run. When it is spent, the rest keeps its best order so far, flagged.
+    batch_size
+        Requests a batch, which is what is saved and reported at a time; see `cut` for what None means.
     codec
         Turns queries and contents into JSON for the input's hash.
     write
@@ -231,7 +244,7 @@ def _checkpoint(
     requests: Sequence[Request[Any, Any]],
     reranker: Reranker,
     resume: bool,
-    batch_size: int,
+    batch_size: int | None,
     codec: Codec[Any, Any] | None,
 ) -> Iterator[Path | None]:
     """Open ``OUT.parts`` for one process at a time and check that it belongs to this input and reranker."""
