@@ -54,7 +54,7 @@ def print_methods(domain: Domain[Any, Any], as_json: bool) -> None:
     if domain.rendering is not None:
         rows += [
             {
-                "name": j["name"],
+                "name": domain.judge_name(j["name"]),
                 "title": j.get("title", ""),
                 "source": j.get("source", ""),
                 "needs": ["rerank-lm", j.get("capability", "")],
@@ -62,7 +62,7 @@ def print_methods(domain: Domain[Any, Any], as_json: bool) -> None:
                 "settings": {},
             }
             for j in catalogue()
-            if j["name"] not in domain.methods
+            if domain.judge_name(j["name"]) not in domain.methods
         ]
     if as_json:
         print_json(rows)

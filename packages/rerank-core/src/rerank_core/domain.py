@@ -25,6 +25,7 @@ Q = TypeVar("Q")
 C = TypeVar("C")
 
 GROUP = "rerank.domains"
+JUDGE = "judge:"
 NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 __all__ = [
@@ -126,6 +127,8 @@ class Domain(Generic[Q, C]):
     def method(self, name: str, config: Mapping[str, Any] = NO_CONFIG) -> Reranker:
         """Build a reranker by name: one of the domain's methods, or any installed judge through the rendering.
 
+        ``judge:NAME`` is always the judge, also where a method of the domain bears its name.
+
         Raises
         ------
         UsageError
@@ -134,10 +137,15 @@ class Domain(Generic[Q, C]):
         if name in self.methods:
             return self.methods[name].build(config)
         judges = judging.names() if self.rendering is not None else []
-        if self.rendering is not None and name in judges:
-            return judging.build(name, self.rendering, config)
-        known = ", ".join([*sorted(self.methods), *sorted(set(judges) - set(self.methods))])
+        if self.rendering is not None and name.removeprefix(JUDGE) in judges:
+            return judging.build(name.removeprefix(JUDGE), self.rendering, config)
+        known = ", ".join([*sorted(self.methods), *sorted({self.judge_name(j) for j in judges} - set(self.methods))])
         raise UsageError(f"{self.name} has no method {name!r}; methods: {known}")
+
+    def judge_name(self, judge: str) -> str:
+        """Return what `method` calls a judge: by its own name, unless the domain has a method so called that asks no model."""
+        taken = judge in self.methods and "model" not in self.methods[judge].default
+        return JUDGE + judge if taken else judge
 
 
 def installed() -> dict[str, EntryPoint]:

@@ -102,6 +102,6 @@ def _systems(e: Experiment, domain: Domain[Any, Any], seed: int) -> list[System]
             out.append(System(method.name, "method", {**config, **({"seed": seed} if "seed" in known else {})}))
     if domain.rendering is not None:
         for judge in e.judges:
-            out.extend(System(judge, "judge", {**c, "seed": seed}) for c in grid(e.judge_settings))
+            out.extend(System(domain.judge_name(judge), "judge", {**c, "seed": seed}) for c in grid(e.judge_settings))
     parts = tuple((s.name, json.dumps(dict(s.config), sort_keys=True)) for s in out)
     return out + [System(name, "fuse", {}, parts) for name in e.fuse]
