@@ -57,6 +57,16 @@ def finished(rerank, tmp_path_factory):
     return folder / "suite.yaml", folder / "out", done
 
 
+def test_the_main_measure_comes_as_markdown_tables(rerank, finished, tmp_path):
+    _, out, _ = finished
+    rerank("report", out, "-o", tmp_path / "tables.md")
+    text = (tmp_path / "tables.md").read_text()
+    assert text.startswith("## small\n\nA test.\n\n### did-you-mean, nDCG@10\n\n| system | sample, n = ")
+    with (out / "results.csv").open() as file:
+        row = next(r for r in csv.DictReader(file) if r["system"] == "learned" and r["measure"] == "nDCG@10")
+    assert re.search(rf"\| learned \| {float(row['value']):.3f}\*? \[", text)
+
+
 def test_cells_run_once_and_results_come_in_every_form(rerank, finished):
     suite, out, first = finished
     assert "16 cells, 16 run now, 0 failed" in first.stderr

@@ -169,12 +169,17 @@ def ablate_command(
 @umbrella.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(help="Folder that `rerank ablate` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file, or Markdown where it ends in .md.")],
 ) -> None:
-    """Write one self-contained HTML page of an ablation's results."""
-    from rerank_core.ablation.page import write_report
+    """Write one self-contained HTML page of an ablation's results, or its main tables as Markdown."""
+    if out.suffix == ".md":
+        from rerank_core.ablation.markdown import write_markdown
 
-    write_report(folder, out)
+        write_markdown(folder, out)
+    else:
+        from rerank_core.ablation.page import write_report
+
+        write_report(folder, out)
     print(str(out), file=sys.stderr)
 
 
