@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the workspace with a CPU build of torch: about 2 GB instead of 4.5 GB or more.
+# Install the workspace with a CPU build of torch: 3.3 GB instead of 7.1.
 #
 # Everything but torch and its CUDA packages comes from the lock as it stands; then torch, in the locked version, from
 # PyTorch's own CPU index, or, where PIP_FIND_LINKS names a folder with that wheel, from there. The lock is not touched.
