@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,20 @@ class GoldPairs:
     def has_tables(self) -> bool:
         """Whether the pairs name tables."""
         return any(s[0] or t[0] for s, t in self.pairs)
+
+    def under(self, source: Sequence[str], target: Sequence[str]) -> GoldPairs:
+        """Return the gold under the tables' names of today, where a side is one table and the gold names one too.
+
+        A mapping exported for ``a.csv`` names the table ``a``; beside a file ``source.csv`` it would match nothing.
+        """
+        left = {s[0] for s, _ in self.pairs} | {s[0] for s in self.unmatched}
+        right = {t[0] for _, t in self.pairs}
+        a = source[0] if len(source) == len(left) == 1 and "" not in left else None
+        b = target[0] if len(target) == len(right) == 1 and "" not in right else None
+        named = lambda table, name: (name[0] if table is None else table, name[1])  # noqa: E731
+        return GoldPairs(
+            tuple((named(a, s), named(b, t)) for s, t in self.pairs), tuple(named(a, s) for s in self.unmatched)
+        )
 
 
 _LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
