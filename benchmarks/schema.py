@@ -129,8 +129,6 @@ def main() -> None:
             )
     official = load_encoder(precision="fp32")
     for family, pairs in families.items():
-        if family in ("mimic-omop", "omap"):
-            continue
         for pair in pairs:
             note(
                 "magneto-official",

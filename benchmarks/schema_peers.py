@@ -64,7 +64,7 @@ def frames(path: Path) -> dict[str, Any]:
     if names is None:
         return {path.name.split(".")[0]: frame}
     tables: dict[str, list[str]] = {}
-    for table, column in names.itertuples(index=False):
+    for table, column in names.dropna().itertuples(index=False):
         tables.setdefault(table, []).append(column)
     return {t: pd.DataFrame({c: pd.Series(dtype=str) for c in columns}) for t, columns in tables.items()}
 
