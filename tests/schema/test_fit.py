@@ -154,18 +154,23 @@ def test_answers_of_a_review_train_a_ranker_for_what_is_open(encoder, tmp_path: 
     assert learned.score(pair.source.columns, pair.target.columns).scores.shape[0] == len(pair.source.columns)
 
 
-def test_a_ranker_that_does_not_help_left_out_columns_changes_nothing(encoder) -> None:
+def test_a_ranker_that_does_not_help_left_out_columns_changes_nothing(encoder, tmp_path: Path) -> None:
     pair, review = _reviewed(encoder, 12)
     plain = Fused(encoder).score(pair.source.columns, pair.target.columns)
     answers = [(s, a.targets) for s, a in review.answers.items()]
-    seen = set()
+    harmful = None
     for seed in range(4):  # answers given to the wrong columns
         order = np.random.default_rng(seed).permutation(len(answers))
         wrong = {s: answers[int(i)][1] for (s, _), i in zip(answers, order, strict=True)}
         lesson = learn(pair.source, pair.target, wrong, Fused(encoder))
         assert np.array_equal(lesson.scored.scores, plain.scores) == (not lesson.helps)
-        seen.add(lesson.helps)
-    assert False in seen
+        harmful = harmful if lesson.helps else wrong
+    assert harmful is not None
+    for s, targets in harmful.items():
+        review.answer(s, targets)
+    before = {s: list(row) for s, row in review.candidates.items()}
+    assert "no model is kept" in trainer(pair.source, pair.target, Fused(encoder), tmp_path / "model")(review)
+    assert review.candidates == before and not (tmp_path / "model").exists()
 
 
 def test_too_few_answers_teach_nothing(encoder) -> None:

@@ -118,18 +118,17 @@ def _decider(scored: Scored, right: set[tuple[int, int]], known: set[int]) -> De
 
 
 def trainer(source: Schema, target: Schema, base: Matcher, folder: Path) -> Callable[[Review], str]:
-    """Return what the review page's button does: learn, keep the model, reorder open columns, say what it is worth."""
+    """Return what the review page's button does: learn, keep what helps, reorder open columns, say what it is worth."""
 
     def train(review: Review) -> str:
         lesson = learn(source, target, {s: a.targets for s, a in review.answers.items()}, base)
-        save(lesson, folder, source.name)
         worth = f"answered columns left out: MRR {lesson.before:.3f} before, {lesson.after:.3f} after"
-        said = f"learned from {lesson.columns} columns ({worth}); model in {folder}"
         if not lesson.helps:
-            return f"{said}; the order stays, since it does not help"
+            return f"learning from {lesson.columns} columns does not help ({worth}); the order stays, no model is kept"
+        save(lesson, folder, source.name)
         decision = lambda s, tops: decide(s, tops, lesson.decider)  # noqa: E731
         review.reorder(match_scored(source, target, lesson.scored, decision))
-        return said
+        return f"learned from {lesson.columns} columns ({worth}); model in {folder}"
 
     return train
 

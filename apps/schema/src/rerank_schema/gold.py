@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,15 @@ class GoldPairs:
 
         A mapping exported for ``a.csv`` names the table ``a``; beside a file ``source.csv`` it would match nothing.
         """
-        left = {s[0] for s, _ in self.pairs} | {s[0] for s in self.unmatched}
-        right = {t[0] for _, t in self.pairs}
-        a = source[0] if len(source) == len(left) == 1 and "" not in left else None
-        b = target[0] if len(target) == len(right) == 1 and "" not in right else None
-        named = lambda table, name: (name[0] if table is None else table, name[1])  # noqa: E731
-        return GoldPairs(
-            tuple((named(a, s), named(b, t)) for s, t in self.pairs), tuple(named(a, s) for s in self.unmatched)
-        )
+        left = _renamed({s[0] for s, _ in self.pairs} | {s[0] for s in self.unmatched}, source)
+        right = _renamed({t[0] for _, t in self.pairs}, target)
+        pairs = tuple(((left.get(s[0], s[0]), s[1]), (right.get(t[0], t[0]), t[1])) for s, t in self.pairs)
+        return GoldPairs(pairs, tuple((left.get(table, table), column) for table, column in self.unmatched))
+
+
+def _renamed(named: Set[str], tables: Sequence[str]) -> dict[str, str]:
+    """Return what a side's only table is called now, by its name in the gold; empty where nothing is to be renamed."""
+    return dict(zip(named, tables, strict=True)) if len(tables) == len(named) == 1 and "" not in named else {}
 
 
 _LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
