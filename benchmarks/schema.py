@@ -1,9 +1,10 @@
 """Side by side on every table pair of a folder: names only, Magneto as released, ours without and with learning.
 
-``python benchmarks/schema.py DATA -o OUT.json [--peers PEERS.json]``; with ``--report`` it prints what OUT.json holds.
-DATA is laid out as `rerank_schema.pairs` reads it, below it one folder a family. Learned rankers and decisions are always
-fitted on other table pairs of the family, the packaged decision on fabricated pairs only. Figures of peers that run in
-environments of their own, and the seconds and memory of all, come from ``benchmarks/schema_peers.py``.
+``python benchmarks/schema.py DATA -o OUT.json [--families ...] [--peers PEERS.json]``; what OUT.json holds of other families
+stays, and with ``--report`` it is printed. DATA is laid out as `rerank_schema.pairs` reads it, below it one folder a family.
+Learned rankers and decisions are always fitted on other table pairs of the family, the packaged decision on fabricated pairs
+only. Figures of peers that run in environments of their own, and the seconds and memory of all, come from
+``benchmarks/schema_peers.py``.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def main() -> None:
     if args.report:
         return report(json.loads(args.out.read_text("utf-8")), args.peers)
     families = {f: pairs for f, pairs in load(args.data).items() if f in args.families}
-    table: dict[str, dict[str, dict[str, float]]] = {}
+    table: dict[str, dict[str, dict[str, float]]] = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
 
     def note(system: str, family: str, pair: str, found: dict[str, float]) -> None:
         table.setdefault(system, {})[f"{family}/{pair}"] = found
