@@ -49,7 +49,7 @@ def fitted(pairs: list[Prepared], names: tuple[str, ...], even: bool) -> Decider
 def main(what: str, out: Path) -> None:
     pairs = made()
     if what == "fit":
-        decider = fitted(pairs, FEATURES, even=False)
+        decider = fitted(pairs, FEATURES, even=True)  # `choose` is for the signals too, but other pairs may lack some
         out.write_text(json.dumps(decider.to_json()), encoding="utf-8")
         print(f"{len(pairs)} table pairs")
         return
