@@ -146,6 +146,10 @@ def main() -> None:
 
 
 MEASURES = ("MRR", "Recall@GT", "Recall@20", "F1", "Accuracy@5")
+ORDER = (
+    "header", "coma", "coma-instances", "jaccard", "distribution", "similarity-flooding", "cupid", "magneto-python",
+    "magneto-official", "magneto", "default", "default, descriptions", "default, decision fitted", "learned",
+)  # fmt: skip
 TIMED_AS = {"default, decision fitted": "default", "default, descriptions": "default"}
 
 
@@ -161,7 +165,7 @@ def report(table: dict[str, dict[str, dict[str, float]]], peers: Path | None) ->
     for family in families:
         heads = ["method", "pairs", *MEASURES, "CPU-s", "MiB"]
         print(f"\n{family}\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-        for system, rows in table.items():
+        for system, rows in sorted(table.items(), key=lambda item: ORDER.index(item[0])):
             mine = [r for name, r in rows.items() if name.startswith(family + "/")]
             done = [r for r in mine if "MRR" in r]
             late = [
