@@ -176,7 +176,7 @@ def report(table: dict[str, dict[str, dict[str, float]]], peers: Path | None) ->
             if mine and (done or late):
                 cells = [interval([r[m] for r in done]) for m in MEASURES]
                 cpu, mib = ([r[k] for r in mine if k in r] for k in ("cpu", "mib"))
-                cells += [f"{np.mean(cpu):.1f}" if cpu else "–", f"{max(mib):.0f}" if mib else "–"]
+                cells += [f"{np.mean(cpu):.1f}", f"{max(mib):.0f}"] if len(cpu) == len(done) > 0 else ["–", "–"]
                 print(f"| {system} | {', '.join([str(len(done)), *late])} | {' | '.join(cells)} |")
 
 
@@ -185,6 +185,8 @@ def interval(values: list[float]) -> str:
         return "–"
     rows = np.array(values).reshape(-1, 1)
     mean = lambda r: float(r[:, 0].mean())  # noqa: E731
+    if len(rows) == 1:
+        return f"{mean(rows):.3f}"
     low, high = bootstrap(rows, mean, seed=0)
     return f"{mean(rows):.3f} [{low:.2f}, {high:.2f}]"
 
