@@ -1,8 +1,9 @@
 """Side by side on every table pair of a folder: names only, Magneto as released, ours without and with learning.
 
-``python benchmarks/schema.py DATA -o OUT.json [--peers PEERS.json]``. DATA is laid out as `rerank_schema.pairs` reads
-it, below it one folder a family. Learned rankers and decisions are always fitted on other table pairs (same family of
-data excluded for ``decider``: fabricated pairs only). Figures of peers that run in environments of their own come from
+``python benchmarks/schema.py DATA -o OUT.json [--families ...] [--peers PEERS.json]``; what OUT.json holds of other families
+stays, and with ``--report`` it is printed. DATA is laid out as `rerank_schema.pairs` reads it, below it one folder a family.
+Learned rankers and decisions are always fitted on other table pairs of the family, the packaged decision on fabricated pairs
+only. Figures of peers that run in environments of their own, and the seconds and memory of all, come from
 ``benchmarks/schema_peers.py``.
 """
 
@@ -84,10 +85,13 @@ def main() -> None:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--families", nargs="*", default=[*FAMILIES, "mimic-omop"])
+    parser.add_argument("--report", action="store_true", help="print what OUT.json holds; compute nothing")
     parser.add_argument("--descriptions", action="store_true", help="also match GDC with its descriptions")
     args = parser.parse_args()
+    if args.report:
+        return report(json.loads(args.out.read_text("utf-8")), args.peers)
     families = {f: pairs for f, pairs in load(args.data).items() if f in args.families}
-    table: dict[str, dict[str, dict[str, float]]] = {}
+    table: dict[str, dict[str, dict[str, float]]] = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
 
     def note(system: str, family: str, pair: str, found: dict[str, float]) -> None:
         table.setdefault(system, {})[f"{family}/{pair}"] = found
@@ -126,8 +130,6 @@ def main() -> None:
             )
     official = load_encoder(precision="fp32")
     for family, pairs in families.items():
-        if family in ("mimic-omop", "omap"):
-            continue
         for pair in pairs:
             note(
                 "magneto-official",
@@ -137,29 +139,45 @@ def main() -> None:
             )
             repaired = MagnetoParams(encoding="header_values_repeat", sampling="priority_sampling", official=False)
             note("magneto", family, pair.name, with_valentine_decision(pair, Magneto(official, repaired))[0])
-    if args.peers:
-        for system, rows in json.loads(args.peers.read_text("utf-8")).items():
-            table[system] = rows
     args.out.write_text(json.dumps(table, indent=1), encoding="utf-8")
-    report(table)
-
-
-def report(table: dict[str, dict[str, dict[str, float]]]) -> None:
-    families = list(dict.fromkeys(name.split("/")[0] for rows in table.values() for name in rows))
-    for family in families:
-        print(
-            f"\n{family}\n| method | pairs | MRR | Recall@GT | Recall@20 | F1 | Accuracy@5 |\n|---|---|---|---|---|---|---|"
-        )
-        for system, rows in table.items():
-            mine = [r for name, r in rows.items() if name.startswith(family + "/")]
-            if mine:
-                cells = [
-                    interval([r[m] for r in mine if m in r])
-                    for m in ("MRR", "Recall@GT", "Recall@20", "F1", "Accuracy@5")
-                ]
-                print(f"| {system} | {len(mine)} | {' | '.join(cells)} |")
+    report(table, args.peers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory {peak:.0f} MiB, {time.process_time():.0f} CPU-s in all")
+
+
+MEASURES = ("MRR", "Recall@GT", "Recall@20", "F1", "Accuracy@5")
+ORDER = (
+    "header", "coma", "coma-instances", "jaccard", "distribution", "similarity-flooding", "cupid", "magneto-python",
+    "magneto-official", "magneto", "default", "default, descriptions", "default, decision fitted", "learned",
+)  # fmt: skip
+TIMED_AS = {"default, decision fitted": "default", "default, descriptions": "default"}
+
+
+def report(table: dict[str, dict[str, dict[str, float]]], peers: Path | None) -> None:
+    """Print a table a family: means over table pairs with intervals, seconds and memory; what gave no answer is said."""
+    for system, rows in (json.loads(peers.read_text("utf-8")) if peers else {}).items():
+        for name, row in rows.items():
+            table.setdefault(system, {}).setdefault(name, {}).update(row)
+    for system, like in TIMED_AS.items():
+        for name, row in table.get(system, {}).items():
+            row.update({k: v for k, v in table.get(like, {}).get(name, {}).items() if k in ("cpu", "mib")})
+    families = list(dict.fromkeys(name.split("/")[0] for rows in table.values() for name in rows))
+    for family in families:
+        heads = ["method", "pairs", *MEASURES, "CPU-s", "MiB"]
+        print(f"\n{family}\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        for system, rows in sorted(table.items(), key=lambda item: ORDER.index(item[0])):
+            mine = [r for name, r in rows.items() if name.startswith(family + "/")]
+            done = [r for r in mine if "MRR" in r]
+            late = [
+                f"{len(w)} {words}"
+                for k, words in (("late", "out of time"), ("failed", "failed"))
+                if (w := [r for r in mine if k in r])
+            ]
+            if mine and (done or late):
+                cells = [interval([r[m] for r in done]) for m in MEASURES]
+                cpu, mib = ([r[k] for r in mine if k in r] for k in ("cpu", "mib"))
+                cells += [f"{np.mean(cpu):.1f}", f"{max(mib):.0f}"] if len(cpu) == len(done) > 0 else ["–", "–"]
+                print(f"| {system} | {', '.join([str(len(done)), *late])} | {' | '.join(cells)} |")
 
 
 def interval(values: list[float]) -> str:
@@ -167,6 +185,8 @@ def interval(values: list[float]) -> str:
         return "–"
     rows = np.array(values).reshape(-1, 1)
     mean = lambda r: float(r[:, 0].mean())  # noqa: E731
+    if len(rows) == 1:
+        return f"{mean(rows):.3f}"
     low, high = bootstrap(rows, mean, seed=0)
     return f"{mean(rows):.3f} [{low:.2f}, {high:.2f}]"
 

@@ -1,71 +1,160 @@
-"""Peers on the same table pairs: magneto-python and Valentine's matchers, with seconds and memory.
+"""Peers on the same table pairs: magneto-python and Valentine's matchers, with seconds and memory; ours beside them.
 
-They run in an environment of their own, since they need packages that do not go with ours:
+Peers run in environments of their own, since they need packages that do not go with ours:
 
-    uv venv PEERS && uv pip install --python PEERS/bin/python magneto-python==0.2.0 "valentine<1" "pandas<3"
-    PEERS/bin/python benchmarks/schema_peers.py run DATA MODEL_FOLDER OUT_FOLDER [--systems Magneto Coma ...]
-    python benchmarks/schema_peers.py judge DATA OUT_FOLDER -o PEERS.json     # in ours; then schema.py --peers PEERS.json
+    uv venv MAGNETO && uv pip install --python MAGNETO/bin/python magneto-python==0.2.0 "valentine<1" "pandas<3"
+    uv venv VALENTINE && uv pip install --python VALENTINE/bin/python valentine==1.0.1 "pandas<3" scikit-learn
+    MAGNETO/bin/python benchmarks/schema_peers.py run DATA OUT --model WEIGHTS --systems magneto-python
+    VALENTINE/bin/python benchmarks/schema_peers.py run DATA OUT --systems coma coma-instances jaccard ...
+    python benchmarks/schema_peers.py run DATA OUT --systems header magneto-official magneto default [learned MODEL]
+    python benchmarks/schema_peers.py judge DATA OUT -o PEERS.json                # then schema.py DATA --peers PEERS.json
+    python benchmarks/schema_peers.py race DATA OUT --model WEIGHTS --peer MAGNETO/bin/python
 
-DATA as for ``schema.py``; MODEL_FOLDER holds the MiniLM weights. Every pair runs in a process of its own with a time
-limit. The scores are judged by our measures and decided by Valentine's one-to-one filter, as Magneto and names alone are.
+DATA as for ``schema.py``; WEIGHTS is the folder of the MiniLM weights, MODEL one that ``rerank-schema fit`` wrote (only its
+time is taken). Every pair and system runs in a process of its own with a time limit and an empty vector cache; imports are
+left out of the seconds, loading weights is not. Peers see table after table (all pairs of tables) where a side has several,
+and tables without rows where there is only a schema. Their scores are judged by our measures and decided by Valentine's
+one-to-one filter, as Magneto and names alone are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-SYSTEMS = ("Magneto", "Coma", "Jaccard", "Distribution", "SimilarityFlooding")
+OURS = ("header", "magneto-official", "magneto", "default", "learned")
+PEERS = ("magneto-python", "coma", "coma-instances", "jaccard", "distribution", "similarity-flooding", "cupid")
 LIMIT = 150
-SINGLE = ("gdc", "valentine-wikidata", "valentine-magellan")
+Row = tuple[str, str, str, str, float]
+Sides = tuple[dict[str, Any], dict[str, Any]]
 
 
 def pairs(data: Path) -> list[tuple[str, Path, Path]]:
-    """Return (name, source file, target file) of the pairs of single tables."""
+    """Return (name, source, target) of all pairs: files, or folders of files."""
     out = []
-    for family in SINGLE:
-        for folder in sorted(p for p in (data / family).iterdir() if p.is_dir()):
-            source = next(folder.glob("source.csv*"))
-            target = next(iter([*folder.glob("target.csv*"), *(data / family).glob("target.csv*")]))
-            out.append((f"{family}/{folder.name}", source, target))
+    for gold in sorted([*data.rglob("ground_truth.csv"), *data.rglob("*Mapping.csv")]):
+        here, family = gold.parent, gold.parent.parent
+        if gold.name != "ground_truth.csv":
+            out.append((here.name, here / "MIMIC_III_Schema.csv", here / "OMOP_Schema.csv"))
+            continue
+        source = next(p for n in ("source*", "left*") for p in here.glob(n))
+        target = next(p for folder in (here, family) for n in ("target*", "right*") for p in folder.glob(n))
+        out.append((f"{family.name}/{here.name}", source, target))
     return out
 
 
-def one(system: str, model: Path, source: Path, target: Path, out: Path) -> None:
+def frames(path: Path) -> dict[str, Any]:
+    """Read one side as data frames by table name; a schema gives frames without rows."""
     import pandas as pd
 
-    left, right = pd.read_csv(source, low_memory=False), pd.read_csv(target, low_memory=False)
-    match = magneto(model) if system == "Magneto" else valentine(system)
-    spent, begun = time.process_time(), time.perf_counter()
-    found = match(left, right)
-    figures = {"cpu": time.process_time() - spent, "wall": time.perf_counter() - begun}
-    figures["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rows = [[str(a[1]), str(b[1]), float(score)] for (a, b), score in found.items()]
-    out.write_text(json.dumps({**figures, "matches": rows}), encoding="utf-8")
+    if path.is_dir():
+        return {p.name.split(".")[0]: pd.read_csv(p, low_memory=False) for p in sorted(path.iterdir())}
+    frame = pd.read_csv(path, low_memory=False)
+    names = frame["element"].str.partition("-")[[0, 2]] if "element" in frame else None
+    names = frame[["TableName", "ColumnName"]] if "ColumnName" in frame else names
+    if names is None:
+        return {path.name.split(".")[0]: frame}
+    tables: dict[str, list[str]] = {}
+    for table, column in names.dropna().itertuples(index=False):
+        tables.setdefault(table, []).append(column)
+    return {t: pd.DataFrame({c: pd.Series(dtype=str) for c in columns}) for t, columns in tables.items()}
 
 
-def magneto(model: Path):
+def magneto(model: Path) -> Callable[[Sides], list[Row]]:
     from magneto import Magneto
     from magneto.embedding_matcher import DEFAULT_MODELS
 
     DEFAULT_MODELS["minilm"] = str(model)  # the released table knows hub names only
-    return lambda a, b: Magneto(embedding_model="minilm").get_matches(a, b)
+
+    def match(sides: Sides) -> list[Row]:
+        matcher = Magneto(embedding_model="minilm")
+        return _all_tables(sides, lambda a, b, s, t: matcher.get_matches(a, b))
+
+    return match
 
 
-def valentine(system: str):
-    from valentine import valentine_match
-    from valentine.algorithms import Coma, DistributionBased, JaccardDistanceMatcher, SimilarityFlooding
+def valentine(system: str) -> Callable[[Sides], list[Row]]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    from valentine import algorithms, valentine_match
+    from valentine.algorithms.coma.similarity import tfidf
 
+    # NLTK's list is fetched at run time, which fails without a network; scikit-learn ships one.
+    tfidf._english_stopwords = lambda: frozenset(ENGLISH_STOP_WORDS)
     made = {
-        "Coma": Coma, "Jaccard": JaccardDistanceMatcher, "Distribution": DistributionBased,
-        "SimilarityFlooding": SimilarityFlooding,
-    }[system]  # fmt: skip
-    return lambda a, b: valentine_match(a, b, made(), "source", "target")
+        "coma": lambda: algorithms.Coma(),
+        "coma-instances": lambda: algorithms.Coma(use_instances=True),
+        "jaccard": lambda: algorithms.JaccardDistanceMatcher(),
+        "distribution": lambda: algorithms.DistributionBased(),
+        "similarity-flooding": lambda: algorithms.SimilarityFlooding(),
+        "cupid": lambda: algorithms.Cupid(),
+    }[system]
+
+    def run(a: Any, b: Any, s: str, t: str) -> dict[Any, float]:
+        return {((p[0], p[1]), (p[2], p[3])): v for p, v in _quads(valentine_match([a, b], made(), [s, t]))}
+
+    return lambda sides: _all_tables(sides, run)
+
+
+def _quads(found: Any) -> list[tuple[tuple[str, str, str, str], float]]:
+    return [((p.source_table, p.source_column, p.target_table, p.target_column), v) for p, v in found.items()]
+
+
+def _all_tables(sides: Sides, match: Callable[..., Any]) -> list[Row]:
+    """Match every source table with every target table; sides are told apart by a mark before their names."""
+    out: list[Row] = []
+    for s, a in sides[0].items():
+        for t, b in sides[1].items():
+            for (left, right), score in match(a, b, f"source_{s}", f"target_{t}").items():
+                if left[0].startswith("target_"):
+                    left, right = right, left
+                out.append((s, str(left[1]), t, str(right[1]), float(score)))
+    return out
+
+
+def one(system: str, model: Path, source: Path, target: Path, out: Path) -> None:
+    """Match one pair and write matches, CPU and wall seconds, and this process's peak memory."""
+    if system in OURS:
+        match, sides = ours(system, model, source, target)
+    else:
+        match = magneto(model) if system == "magneto-python" else valentine(system)
+        sides = (frames(source), frames(target))
+    spent, begun = time.process_time(), time.perf_counter()
+    rows = match(sides)
+    figures: dict[str, Any] = {"cpu": time.process_time() - spent, "wall": time.perf_counter() - begun}
+    figures["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    out.write_text(json.dumps({**figures, "matches": rows}), encoding="utf-8")
+
+
+def ours(system: str, model: Path, source: Path, target: Path) -> tuple[Callable[[Any], list[Row]], Any]:
+    import torch  # noqa: F401  (imports are not counted for peers either)
+    import transformers  # noqa: F401
+
+    from rerank_schema.readers import read_schema
+    from rerank_schema.rerank import make_matcher
+
+    plain = source.parent.name == "mimic-omop" or source.name.startswith("left")
+    sides = [read_schema(p, schema_only=plain) for p in (source, target)]
+
+    def match(both: Any) -> list[Row]:
+        config = {} if system in ("header", "learned") else {"cache": False}
+        left, right = (s.columns for s in both)
+        scored = make_matcher(str(model) if system == "learned" else system, config).score(left, right)
+        return [
+            (left[s].table, left[s].name, right[t].table, right[t].name, float(scored.scores[s, t]))
+            for s, row in enumerate(scored.top(20))
+            for t in row
+        ]
+
+    return match, sides
 
 
 def run(args: argparse.Namespace) -> None:
@@ -75,13 +164,19 @@ def run(args: argparse.Namespace) -> None:
             place = args.out / f"{system}@{name.replace('/', '@')}.json"
             if place.exists() or (args.only and args.only not in name):
                 continue
-            command = [sys.executable, __file__, "one", system, args.model, source, target, place]
+            command = [sys.executable, __file__, "one", system, args.model or "-", source, target, place]
             try:
-                done = subprocess.run([*map(str, command)], timeout=args.limit, capture_output=True, text=True)
+                with tempfile.TemporaryDirectory() as cache:
+                    env = dict(os.environ, XDG_CACHE_HOME=cache)
+                    done = subprocess.run(
+                        [*map(str, command)], timeout=args.limit, capture_output=True, text=True, env=env
+                    )
                 said = done.stderr.strip().splitlines()[-1:] if done.returncode else ["done"]
             except subprocess.TimeoutExpired:
                 said = [f"no answer in {args.limit} s"]
-                place.write_text(json.dumps({"late": args.limit, "matches": []}), encoding="utf-8")
+            if not place.exists():
+                late = "no answer" in said[0] if said else False
+                place.write_text(json.dumps({"late" if late else "failed": args.limit if late else said}), "utf-8")
             print(system, name, *said, flush=True)
 
 
@@ -92,41 +187,97 @@ def judge(args: argparse.Namespace) -> None:
     class Stored:
         name = "stored"
 
-        def __init__(self, rows: list[list]) -> None:
-            self.rows = rows
+        def __init__(self, rows: list[list], several: tuple[bool, bool]) -> None:
+            self.rows, self.several = rows, several
 
         def score(self, sources, targets):
-            left, right = ({c.name: i for i, c in enumerate(side)} for side in (sources, targets))
-            known = {(left[a], right[b]): s for a, b, s in self.rows if a in left and b in right}
+            left, right = (
+                {(c.table if several else "", c.name): i for i, c in enumerate(side)}
+                for side, several in zip((sources, targets), self.several, strict=True)
+            )
+            known = {}
+            for a, b, c, d, score in self.rows:
+                source, target = (a if self.several[0] else "", b), (c if self.several[1] else "", d)
+                if source in left and target in right:
+                    known[left[source], right[target]] = score
             return from_pairs(known, len(sources), len(targets))
 
     table: dict[str, dict] = {}
     for family, group in load(args.data).items():
         for pair in group:
-            for place in sorted(args.folder.glob(f"*@{family}@{pair.name}.json")):
-                found = json.loads(place.read_text("utf-8"))
-                if "late" in found:
-                    continue
-                row = with_valentine_decision(pair, Stored(found["matches"]))[0]
-                system = place.name.split("@")[0]
-                table.setdefault(system, {})[f"{family}/{pair.name}"] = row | {
-                    k: found[k] for k in ("cpu", "wall", "mib")
-                }
+            whole = family if family == pair.name else f"{family}@{pair.name}"
+            for place in sorted(args.folder.glob(f"*@{whole}.json")):
+                system, found = place.name.split("@")[0], json.loads(place.read_text("utf-8"))
+                row = {k: found[k] for k in ("cpu", "wall", "mib", "late", "failed") if k in found}
+                if system not in OURS and "matches" in found:
+                    several = tuple(len({c.table for c in s.columns}) > 1 for s in (pair.source, pair.target))
+                    row |= with_valentine_decision(pair, Stored(found["matches"], several))[0]
+                table.setdefault(system, {})[f"{family}/{pair.name}"] = row
     args.out.write_text(json.dumps(table, indent=1), encoding="utf-8")
     for system, rows in table.items():
         for name, row in rows.items():
-            print(system, name, {k: round(v, 3) for k, v in row.items()})
+            print(system, name, {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
+
+
+def studies(system: str, model: Path, data: Path, out: Path) -> None:
+    """Match all GDC studies one after another in this process, reading included, and write the matches."""
+    rows = {}
+    for name, source, target in pairs(data):
+        if name.startswith("gdc/"):
+            if system in OURS:
+                from rerank_schema.readers import read_schema
+                from rerank_schema.rerank import make_matcher
+
+                left, right = read_schema(source).columns, read_schema(target).columns
+                scored = make_matcher(system).score(left, right)
+                kept = [(s, t) for s, row in enumerate(scored.top(20)) for t in row]
+                rows[name] = [("", left[s].name, "", right[t].name, float(scored.scores[s, t])) for s, t in kept]
+            else:
+                rows[name] = magneto(model)((frames(source), frames(target)))
+            print(name, round(time.process_time(), 1), "CPU-s so far", file=sys.stderr, flush=True)
+    out.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def race(args: argparse.Namespace) -> None:
+    """Run `studies` for the released Magneto and for ours, beginning to end, and compare."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    spent, found = {}, {}
+    with tempfile.TemporaryDirectory() as cache:
+        for what, python, system in (
+            ("magneto-python", args.peer, "magneto-python"),
+            ("ours, empty cache", sys.executable, "magneto-official"),
+            ("ours, again", sys.executable, "magneto-official"),
+        ):
+            place, begun = args.out / f"race {what}.json", time.perf_counter()
+            command = [python, __file__, "studies", system, args.model, args.data, place]
+            process = subprocess.Popen([*map(str, command)], env=dict(os.environ, XDG_CACHE_HOME=cache))
+            _, status, used = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"{what} failed")
+            wall, cpu = time.perf_counter() - begun, used.ru_utime + used.ru_stime
+            spent[what], found[what] = (cpu, wall), json.loads(place.read_text("utf-8"))
+            print(f"{what}: {cpu:.1f} CPU-s, {wall:.1f} s, {used.ru_maxrss / 1024:.0f} MiB", flush=True)
+    theirs = spent.pop("magneto-python")
+    for what, mine in spent.items():
+        print(f"magneto-python / {what}: {theirs[0] / mine[0]:.1f} x CPU, {theirs[1] / mine[1]:.1f} x wall")
+    for name, rows in found["magneto-python"].items():
+        a, b = ({(r[1], r[3]): r[4] for r in side} for side in (rows, found["ours, empty cache"][name]))
+        worst = max(abs(a[p] - b[p]) for p in a.keys() & b.keys())
+        print(f"{name}: {len(a)} and {len(b)} pairs, {len(a.keys() ^ b.keys())} not in both, scores off by {worst:.1e}")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["one"]:
         return one(sys.argv[2], *map(Path, sys.argv[3:7]))
+    if sys.argv[1:2] == ["studies"]:
+        return studies(sys.argv[2], *map(Path, sys.argv[3:6]))
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
     runs = commands.add_parser("run")
-    for name in ("data", "model", "out"):
-        runs.add_argument(name, type=Path)
-    runs.add_argument("--systems", nargs="*", default=SYSTEMS)
+    runs.add_argument("data", type=Path)
+    runs.add_argument("out", type=Path)
+    runs.add_argument("--model", type=Path)
+    runs.add_argument("--systems", nargs="*", choices=[*OURS, *PEERS], required=True)
     runs.add_argument("--limit", type=int, default=LIMIT)
     runs.add_argument("--only", default="")
     runs.set_defaults(call=run)
@@ -135,6 +286,12 @@ def main() -> None:
     judges.add_argument("folder", type=Path)
     judges.add_argument("-o", "--out", type=Path, required=True)
     judges.set_defaults(call=judge)
+    races = commands.add_parser("race")
+    races.add_argument("data", type=Path)
+    races.add_argument("out", type=Path)
+    races.add_argument("--model", type=Path, required=True)
+    races.add_argument("--peer", type=Path, required=True)
+    races.set_defaults(call=race)
     args = parser.parse_args()
     return args.call(args)
 

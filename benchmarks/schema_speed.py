@@ -2,6 +2,7 @@
 
     python benchmarks/schema_speed.py repeat SOURCE TARGET         # without a cache, filling it, from it
     python benchmarks/schema_speed.py wide [COLUMNS]               # COLUMNS x COLUMNS made-up columns, default 2,000
+    python benchmarks/schema_speed.py nearest [COLUMNS]            # best 20 of COLUMNS x COLUMNS vectors, default 10,000
     python benchmarks/schema_speed.py long [GIB]                   # a CSV of so many GiB against its own head, default 2
 
 Wall time says little on a busy machine; CPU seconds and memory are printed beside it.
@@ -10,6 +11,7 @@ Wall time says little on a busy machine; CPU seconds and memory are printed besi
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -73,6 +75,20 @@ def wide(columns: int = 2000) -> None:
             timed(f"{len(names)} x {len(names)}, {what}", *sides, cache=Path(name) / "cache")
 
 
+def nearest(columns: int = 10_000) -> None:
+    """Find the best 20 targets of every column from vectors that are there, as Magneto's retrieval does."""
+    from rerank_schema.magneto import top_cosines
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(columns, 384)).astype(np.float32) for _ in range(2))
+    a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (a, b))
+    cpu, wall = time.process_time(), time.perf_counter()
+    top_cosines(a, b, 20)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{columns} x {columns}, best 20\twall {wall:.1f} s\tCPU {cpu:.1f} s\t{peak:.0f} MiB")
+
+
 def long(gib: float = 2.0) -> None:
     with tempfile.TemporaryDirectory() as name:
         path, head, rows = Path(name) / "long.csv", Path(name) / "head.csv", 0
@@ -96,4 +112,4 @@ if __name__ == "__main__":
     if what == "repeat":
         repeat(*map(Path, rest[:2]), *rest[2:])
     else:
-        {"wide": lambda n="2000": wide(int(n)), "long": lambda n="2": long(float(n))}[what](*rest)
+        {"wide": wide, "nearest": nearest, "long": long}[what](*map(float if what == "long" else int, rest))

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, UsageError
 from rerank_schema.decide import Decider, _best_cut, decide, packaged_decider
 from rerank_schema.fabricate import SCENARIOS, RealTable, TablePair, fabricate, header_of, rename
-from rerank_schema.fit import fit_folder
+from rerank_schema.feedback import learn, trainer
+from rerank_schema.fit import fit_folder, matches_of
 from rerank_schema.fused import Fused
-from rerank_schema.learned import load_learned
+from rerank_schema.gold import GoldPairs
+from rerank_schema.learned import load_learned, right_pairs
 from rerank_schema.match import MATCH
 from rerank_schema.packaged import column_documents, small_tables
+from rerank_schema.review.state import Review
 from rerank_schema.scored import Scored
 
 
@@ -125,3 +128,60 @@ def test_a_decider_learns_a_logistic_truth_and_survives_saving() -> None:
     decider = Decider.fit(x, (rng.random(4000) < p).astype(float))
     assert np.abs(decider.probability(x) - p).mean() < 0.02
     assert np.allclose(Decider.from_json(decider.to_json()).probability(x), decider.probability(x))
+
+
+def _reviewed(encoder, n: int = 8) -> tuple[TablePair, Review]:
+    """A table pair under review, its first ``n`` columns answered as the gold has it."""
+    table = max(small_tables()[:12], key=lambda t: len(t.frame.columns))
+    pair = fabricate([table], seed=2, scenarios=["unionable"])[0]
+    scored = Fused(encoder).score(pair.source.columns, pair.target.columns)
+    review = Review.of(matches_of(pair, scored, packaged_decider()))
+    right = right_pairs(pair.source, pair.target, pair.gold)
+    name = lambda c: (c.table, c.name)  # noqa: E731
+    for s, t in sorted(right)[:n]:
+        review.answer(name(pair.source.columns[s]), [name(pair.target.columns[t])])
+    return pair, review
+
+
+def test_answers_of_a_review_train_a_ranker_for_what_is_open(encoder, tmp_path: Path) -> None:
+    pair, review = _reviewed(encoder)
+    answered = {s: [m.target for m in review.candidates[s]] for s in review.answers}
+    said = trainer(pair.source, pair.target, Fused(encoder), tmp_path / "model")(review)
+    assert "learned from 8 columns" in said and "before" in said
+    assert {s: [m.target for m in review.candidates[s]] for s in answered} == answered  # what is answered stays
+    assert all(len(row) for row in review.candidates.values())
+    learned = load_learned(tmp_path / "model", Fused(encoder))
+    assert learned.score(pair.source.columns, pair.target.columns).scores.shape[0] == len(pair.source.columns)
+
+
+def test_a_ranker_that_does_not_help_left_out_columns_changes_nothing(encoder, tmp_path: Path) -> None:
+    pair, review = _reviewed(encoder, 12)
+    plain = Fused(encoder).score(pair.source.columns, pair.target.columns)
+    answers = [(s, a.targets) for s, a in review.answers.items()]
+    harmful = None
+    for seed in range(4):  # answers given to the wrong columns
+        order = np.random.default_rng(seed).permutation(len(answers))
+        wrong = {s: answers[int(i)][1] for (s, _), i in zip(answers, order, strict=True)}
+        lesson = learn(pair.source, pair.target, wrong, Fused(encoder))
+        assert np.array_equal(lesson.scored.scores, plain.scores) == (not lesson.helps)
+        harmful = harmful if lesson.helps else wrong
+    assert harmful is not None
+    for s, targets in harmful.items():
+        review.answer(s, targets)
+    before = {s: list(row) for s, row in review.candidates.items()}
+    assert "no model is kept" in trainer(pair.source, pair.target, Fused(encoder), tmp_path / "model")(review)
+    assert review.candidates == before and not (tmp_path / "model").exists()
+
+
+def test_too_few_answers_teach_nothing(encoder) -> None:
+    pair, review = _reviewed(encoder, 3)
+    with pytest.raises(UsageError, match="3 answered columns"):
+        learn(pair.source, pair.target, {s: a.targets for s, a in review.answers.items()}, Fused(encoder))
+
+
+def test_an_exported_mapping_is_gold_under_other_file_names() -> None:
+    gold = GoldPairs(((("a", "x"), ("b", "y")),), (("a", "z"),))
+    assert gold.under(["source"], ["target"]) == GoldPairs(((("source", "x"), ("target", "y")),), (("source", "z"),))
+    assert gold.under(["a", "c"], ["b", "d"]) == gold
+    plain = GoldPairs(((("", "x"), ("", "y")),))
+    assert plain.under(["source"], ["target"]) == plain

@@ -197,19 +197,44 @@ def evaluate(
 @app.command()
 def fit(
     pairs: Annotated[
-        Path, typer.Argument(help="Folder of table pairs, each with source, target and ground_truth.csv.")
+        Path,
+        typer.Argument(
+            help="Folder of table pairs, each with source, target and ground_truth.csv; or a saved review (.review.json)."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    source: Annotated[str | None, typer.Option(help="Source tables of the review.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target tables of the review.")] = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
 ) -> None:
     """Learn a ranker and a decision from table pairs; use it with `match --method FOLDER`."""
     set_threads(threads)
+    if pairs.is_file():
+        return _fit_review(pairs, out, source, target)
     from rerank_schema.fit import fit_folder
 
     report = fit_folder(pairs, out, seed=seed)
     print(f"{report['pairs']} table pairs, {report['columns']} source columns: model in {out}", file=sys.stderr)
     print_rows(report["rows"], False)
+
+
+def _fit_review(path: Path, out: Path, source: str | None, target: str | None) -> None:
+    from rerank_schema.feedback import learn, save
+    from rerank_schema.rerank import make_matcher
+    from rerank_schema.review.state import Review
+
+    answers = Review.answers_of(path)
+    if not source or not target:
+        raise UsageError("to learn from a review, name its tables with --source and --target")
+    left, right = _read(source, False, None, False), _read(target, False, None, False)
+    lesson = learn(left, right, answers, make_matcher("default"))
+    save(lesson, out, left.name)
+    print(
+        f"{lesson.columns} answered columns: model in {out}; MRR of columns left out {lesson.before:.3f} by the default, "
+        f"{lesson.after:.3f} learned",
+        file=sys.stderr,
+    )
 
 
 @app.command()
@@ -285,7 +310,13 @@ def review(
         sources=[(c.table, c.name) for c in left.columns] if left else (),
         targets=[(c.table, c.name) for c in right.columns] if right else (),
     )
-    serve(make_app(state, samples_of(left, right)), port)
+    train = None
+    if left and right:
+        from rerank_schema.feedback import trainer
+        from rerank_schema.rerank import make_matcher
+
+        train = trainer(left, right, make_matcher("default"), result.with_name(result.name + ".model"))
+    serve(make_app(state, samples_of(left, right), train=train), port)
 
 
 def main() -> None:

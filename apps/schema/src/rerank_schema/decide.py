@@ -22,22 +22,28 @@ from rerank_schema.bipartite import assign
 from rerank_schema.match import MATCH, NO, REVIEW
 from rerank_schema.measures import valentine_one_to_one
 from rerank_schema.scored import Scored
+from rerank_schema.signals import SIGNALS
 
 FEATURES = ("score", "similarity", "row_gap", "column_gap", "best_in_row", "best_in_column")
+"""What means the same in every table pair: the packaged decision knows these alone."""
+WITH_SIGNALS = (*FEATURES, *SIGNALS)
+"""And the single similarities: for decisions fitted on table pairs like those at hand."""
 REVIEW_FROM = 0.2
 
 
-def pair_features(scored: Scored, tops: Sequence[Sequence[int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
+def pair_features(
+    scored: Scored, tops: Sequence[Sequence[int]], names: Sequence[str] = FEATURES
+) -> dict[tuple[int, int], NDArray[np.float64]]:
     """Describe candidate pairs for the decision.
 
     ``score`` is the matcher's; ``similarity`` the uncorrected mean; the gaps are the distances to the best other
     candidate of the source column and of the target column; the last two say whether the pair is the best of its
-    source and of its target column.
+    source and of its target column. Other names are similarities of the evidence, 0 where a pair has none.
 
     Returns
     -------
     dict
-        (source, target) -> shape (6,), for the pairs in ``tops``.
+        (source, target) -> shape (n_names,), for the pairs in ``tops``.
     """
     scores = np.where(np.isnan(scored.scores), -np.inf, scored.scores)
     if not scores.size:
@@ -51,9 +57,11 @@ def pair_features(scored: Scored, tops: Sequence[Sequence[int]]) -> dict[tuple[i
             in_row, in_column = value >= row_best[s], value >= column_best[t]
             row_gap = value - (row_next[s] if in_row else row_best[s])
             column_gap = value - (column_next[t] if in_column else column_best[t])
-            similarity = scored.evidence(s, t).get("similarity", value)
+            evidence = scored.evidence(s, t)
+            similarity = evidence.get("similarity", value)
             gaps = [float(np.clip(np.nan_to_num(g, posinf=1.0), -1, 1)) for g in (row_gap, column_gap)]
-            out[s, t] = np.array([value, similarity, *gaps, float(in_row), float(in_column)])
+            known = dict(zip(FEATURES, (value, similarity, *gaps, float(in_row), float(in_column)), strict=True))
+            out[s, t] = np.array([known[n] if n in known else evidence.get(n, 0.0) for n in names])
     return out
 
 
@@ -74,12 +82,15 @@ class Decider:
         Shape (n_features,), for standardised features.
     bias, centre, scale
         Intercept, and the features' means and deviations in training.
+    features
+        What it looks at, by name.
     """
 
     weights: tuple[float, ...]
     bias: float
     centre: tuple[float, ...]
     scale: tuple[float, ...]
+    features: tuple[str, ...] = FEATURES
 
     def probability(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return probabilities, shape (n,), of features of shape (n, n_features)."""
@@ -87,7 +98,15 @@ class Decider:
         return 1 / (1 + np.exp(-np.clip(z @ np.array(self.weights) + self.bias, -30, 30)))
 
     @classmethod
-    def fit(cls, features: NDArray[np.float64], right: NDArray[np.float64], penalty: float = 1.0) -> Decider:
+    def fit(
+        cls,
+        features: NDArray[np.float64],
+        right: NDArray[np.float64],
+        penalty: float = 1.0,
+        *,
+        names: Sequence[str] = FEATURES,
+        weights: NDArray[np.float64] | None = None,
+    ) -> Decider:
         """Fit by penalised maximum likelihood.
 
         Parameters
@@ -96,26 +115,31 @@ class Decider:
             Shape (n, n_features).
         right
             Shape (n,), 0 or 1.
+        names
+            The features' names.
+        weights
+            Shape (n,), what every row counts; by default 1.
         """
         from scipy.optimize import minimize
 
         centre, scale = features.mean(axis=0), features.std(axis=0)
         scale = np.where(scale > 1e-9, scale, 1.0)
+        each = np.ones(len(features)) if weights is None else weights
         z = np.column_stack([(features - centre) / scale, np.ones(len(features))])
 
         def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             logit = z @ w
             ridge = np.append(w[:-1], 0.0) * penalty
-            value = np.logaddexp(0, logit).sum() - (right * logit).sum() + 0.5 * (ridge @ w)
-            return float(value), z.T @ (1 / (1 + np.exp(-np.clip(logit, -500, 500))) - right) + ridge
+            value = (each * (np.logaddexp(0, logit) - right * logit)).sum() + 0.5 * (ridge @ w)
+            return float(value), z.T @ (each * (1 / (1 + np.exp(-np.clip(logit, -500, 500))) - right)) + ridge
 
         w = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B").x
-        return cls(tuple(w[:-1].tolist()), float(w[-1]), tuple(centre.tolist()), tuple(scale.tolist()))
+        return cls(tuple(w[:-1].tolist()), float(w[-1]), tuple(centre.tolist()), tuple(scale.tolist()), tuple(names))
 
     def to_json(self) -> dict[str, object]:
         """Return the model as JSON values."""
         return {
-            "features": list(FEATURES),
+            "features": list(self.features),
             "weights": list(self.weights),
             "bias": self.bias,
             "centre": list(self.centre),
@@ -126,7 +150,8 @@ class Decider:
     def from_json(cls, value: Mapping[str, object]) -> Decider:
         """Read what `to_json` gave."""
         numbers = {k: tuple(float(x) for x in value[k]) for k in ("weights", "centre", "scale")}  # type: ignore[attr-defined]
-        return cls(numbers["weights"], float(value["bias"]), numbers["centre"], numbers["scale"])  # type: ignore[arg-type]
+        names = tuple(str(n) for n in value["features"])  # type: ignore[attr-defined]
+        return cls(numbers["weights"], float(value["bias"]), numbers["centre"], numbers["scale"], names)  # type: ignore[arg-type]
 
 
 def packaged_decider() -> Decider:
@@ -166,7 +191,7 @@ def decide(
     several
         Let a source column have several targets (1-n) and several sources the same one.
     """
-    features = pair_features(scored, tops)
+    features = pair_features(scored, tops, decider.features)
     if not features:
         return {}
     pairs = list(features)

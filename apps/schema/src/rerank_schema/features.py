@@ -16,9 +16,8 @@ from rerank_core.learning import FeatureTable, rank_features
 from rerank_schema.lexical import split_name
 from rerank_schema.profile import Profile, profile, similarity
 from rerank_schema.scored import Scored
+from rerank_schema.signals import SIGNALS
 from rerank_schema.tables import Column
-
-SIGNALS = ("name", "plain", "tagged", "repeated", "described", "placed", "context", "letters", "overlap")
 
 
 def pair_table(

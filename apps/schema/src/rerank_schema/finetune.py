@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rerank_lm.encoders import BiEncoder
+    from rerank_lm.encoders.runtime import Precision
 
 LOSSES = ("triplet", "contrastive")
+BATCH_TOKENS = 1024
+"""Padded tokens that go through the encoder together; the loss is over the whole batch all the same."""
 Say = Callable[[str], None]
 
 
@@ -49,6 +52,8 @@ class FinetuneParams:
         Columns in a batch; two texts of each.
     encoding, sampling
         How a column becomes text.
+    precision
+        ``bf16`` multiplies matrices in bf16 (weights and sums stay in fp32); ``auto`` does so where the machine can.
     """
 
     model: str = DEFAULT_MODEL
@@ -62,6 +67,7 @@ class FinetuneParams:
     weight_decay: float = 0.5
     encoding: str = "header_values_repeat"
     sampling: str = "priority_sampling"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -210,7 +216,7 @@ def _epoch(
         for start in range(0, len(order) - size + 1, size):
             chosen = order[start : start + size]
             drawn = [[classes[i][j] for j in rng.permutation(len(classes[i]))[:2]] for i in chosen]
-            vectors = embed(encoder, [t for pair in drawn for t in pair])
+            vectors = embed(encoder, [t for pair in drawn for t in pair], params.precision)
             labels = torch.tensor([k for k, pair in enumerate(drawn) for _ in pair], device=vectors.device)
             if params.loss == "triplet":
                 loss = batch_hard_triplet(vectors, labels, params.margin)
@@ -224,19 +230,33 @@ def _epoch(
     return total / max(1, steps)
 
 
-def embed(encoder: BiEncoder, batch: Sequence[str]) -> Tensor:
-    """Return unit vectors with gradient, read exactly as the encoder reads them."""
+def embed(encoder: BiEncoder, batch: Sequence[str], precision: Precision = "fp32") -> Tensor:
+    """Return unit vectors with gradient, shape (n_texts, d), read exactly as the encoder reads them.
+
+    Texts of similar length go through together: half the tokens of a whole batch would be padding.
+    """
     import torch
 
+    from rerank_lm.encoders.batching import token_batches
+    from rerank_lm.encoders.runtime import choose_precision
+
     transformer = encoder.transformer
-    inputs = transformer.inputs(transformer.tokenise(list(batch)))
-    states = transformer.model(**inputs).last_hidden_state
-    if encoder.pooling == "cls":
-        pooled = states[:, 0]
-    else:
-        weights = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
-        pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-    return torch.nn.functional.normalize(pooled, dim=-1)
+    tokenised = transformer.tokenise(list(batch))
+    parts = list(token_batches([len(t.ids) for t in tokenised], BATCH_TOKENS))
+    half = choose_precision(precision, transformer.device) == "bf16"
+    vectors = []
+    for rows in parts:
+        inputs = transformer.inputs([tokenised[i] for i in rows])
+        with torch.autocast(torch.device(transformer.device).type, torch.bfloat16, enabled=half):
+            states = transformer.model(**inputs).last_hidden_state.float()
+        if encoder.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            weights = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
+            pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        vectors.append(torch.nn.functional.normalize(pooled, dim=-1))
+    joined = torch.cat(vectors)
+    return joined[torch.from_numpy(np.argsort(np.concatenate(parts))).to(joined.device)]
 
 
 def _probes(columns: Sequence[Column], params: FinetuneParams, limit: int = 200) -> tuple[list[str], list[int]]:

@@ -17,7 +17,7 @@ from rerank_core.errors import InputError
 from rerank_core.measures import Row
 from rerank_core.reranker import digest
 from rerank_core.statistics import bootstrap
-from rerank_schema.decide import Decider, decide
+from rerank_schema.decide import WITH_SIGNALS, Decider, decide
 from rerank_schema.fabricate import TablePair
 from rerank_schema.learned import (
     POOL,
@@ -65,9 +65,21 @@ def prepare(pairs: Sequence[TablePair], base: Matcher) -> list[Prepared]:
 
 
 def fit_decider(prepared: Sequence[Prepared], scored: Sequence[Scored]) -> Decider:
-    """Fit the decision on scored table pairs; every pair of tables weighs by its candidates."""
-    parts = [decider_examples(s, s.top(TOPK), p.right) for p, s in zip(prepared, scored, strict=True)]
-    return Decider.fit(np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts]))
+    """Fit the decision on scored table pairs; every table pair weighs the same, however many columns it has.
+
+    Its features and weights were chosen by cross-validation on fabricated pairs (``benchmarks/schema_decider.py``).
+    """
+    parts = [
+        decider_examples(s, s.top(TOPK), p.right, TOPK, WITH_SIGNALS) for p, s in zip(prepared, scored, strict=True)
+    ]
+    parts = [(x, y) for x, y in parts if len(y)]
+    each = sum(len(y) for _, y in parts) / max(1, len(parts))
+    return Decider.fit(
+        np.concatenate([x for x, _ in parts]),
+        np.concatenate([y for _, y in parts]),
+        names=WITH_SIGNALS,
+        weights=np.concatenate([np.full(len(y), each / len(y)) for _, y in parts]),
+    )
 
 
 def relearn(prepared: Sequence[Prepared], seed: int = 0) -> list[Scored]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,21 @@ class GoldPairs:
     def has_tables(self) -> bool:
         """Whether the pairs name tables."""
         return any(s[0] or t[0] for s, t in self.pairs)
+
+    def under(self, source: Sequence[str], target: Sequence[str]) -> GoldPairs:
+        """Return the gold under the tables' names of today, where a side is one table and the gold names one too.
+
+        A mapping exported for ``a.csv`` names the table ``a``; beside a file ``source.csv`` it would match nothing.
+        """
+        left = _renamed({s[0] for s, _ in self.pairs} | {s[0] for s in self.unmatched}, source)
+        right = _renamed({t[0] for _, t in self.pairs}, target)
+        pairs = tuple(((left.get(s[0], s[0]), s[1]), (right.get(t[0], t[0]), t[1])) for s, t in self.pairs)
+        return GoldPairs(pairs, tuple((left.get(table, table), column) for table, column in self.unmatched))
+
+
+def _renamed(named: Set[str], tables: Sequence[str]) -> dict[str, str]:
+    """Return what a side's only table is called now, by its name in the gold; empty where nothing is to be renamed."""
+    return dict(zip(named, tables, strict=True)) if len(tables) == len(named) == 1 and "" not in named else {}
 
 
 _LAYOUTS: tuple[tuple[str, str, str, str], ...] = (

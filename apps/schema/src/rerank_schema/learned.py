@@ -19,7 +19,7 @@ from rerank_core.errors import InputError
 from rerank_core.files import read_json, write_json
 from rerank_core.learning import FeatureTable, LambdaRank, LambdaRankParams
 from rerank_core.reranker import digest
-from rerank_schema.decide import Decider, pair_features
+from rerank_schema.decide import FEATURES, Decider, pair_features
 from rerank_schema.features import pair_table
 from rerank_schema.gold import GoldPairs
 from rerank_schema.scored import Matcher, Scored
@@ -121,10 +121,14 @@ def combine(scored: Scored, tops: Sequence[Sequence[int]], predicted: NDArray[np
 
 
 def decider_examples(
-    scored: Scored, tops: Sequence[Sequence[int]], right: set[tuple[int, int]], topk: int = 20
+    scored: Scored,
+    tops: Sequence[Sequence[int]],
+    right: set[tuple[int, int]],
+    topk: int = 20,
+    names: Sequence[str] = FEATURES,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features, shape (n, 6), and outcomes, shape (n,), of the pairs a decision is about."""
-    features = pair_features(scored, [row[:topk] for row in tops])
+    """Return features, shape (n, n_names), and outcomes, shape (n,), of the pairs a decision is about."""
+    features = pair_features(scored, [row[:topk] for row in tops], names)
     x = np.array(list(features.values())).reshape(len(features), -1)
     return x, np.array([float(p in right) for p in features])
 

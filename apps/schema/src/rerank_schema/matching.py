@@ -36,6 +36,13 @@ def match_schemas(
     if topk < 1:
         raise ValueError("topk must be at least 1")
     scored = matcher.score(source.columns, target.columns)
+    return match_scored(source, target, scored, decide, topk=topk, show_values=show_values)
+
+
+def match_scored(
+    source: Schema, target: Schema, scored: Scored, decide: Decide, *, topk: int = 20, show_values: bool = True
+) -> list[Match]:
+    """The same from scores that are there already."""
     tops = scored.top(topk)
     decisions = decide(scored, tops)
     explain = _explainer(source.columns, target.columns, scored, show_values)

@@ -43,7 +43,9 @@ def read_pairs(folder: Path) -> list[TablePair]:
         if source is None or target is None:
             raise InputError(f"no {'source' if source is None else 'target'} beside {gold.name}", gold.parent)
         name = gold.parent.relative_to(folder).as_posix()
-        out.append(TablePair(folder.name if name == "." else name, schema(source), schema(target), read_gold(gold)))
+        left, right = schema(source), schema(target)
+        pairs = read_gold(gold).under(left.tables, right.tables)
+        out.append(TablePair(folder.name if name == "." else name, left, right, pairs))
     return out
 
 

@@ -111,6 +111,8 @@ _WORDS = {
     "letters": "names share letters",
     "overlap": "share values",
 }
+SIGNALS = tuple(_WORDS)
+"""Names of all signals; a table pair has those that its two sides allow."""
 
 
 def _encode(kinds: dict[str, tuple[list[str], list[str]]], encoder: Encoder) -> dict[str, tuple[Vectors, Vectors]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rerank_core.errors import RerankError, UsageError, require
@@ -28,9 +28,17 @@ EXPORTS = {"csv": (to_csv, "text/csv"), "json": (to_json, "application/json"), "
 
 
 def make_app(
-    review: Review, samples: Mapping[tuple[str, Name], Sequence[str]] | None = None, token: str | None = None
+    review: Review,
+    samples: Mapping[tuple[str, Name], Sequence[str]] | None = None,
+    token: str | None = None,
+    train: Callable[[Review], str] | None = None,
 ) -> FastAPI:
     """Make the web application of a review.
+
+    Parameters
+    ----------
+    train
+        What "Train from my answers" does ([`rerank_schema.feedback.trainer`][]); without it the page has no such button.
 
     Raises
     ------
@@ -58,7 +66,17 @@ def make_app(
 
     @app.get("/api/state")
     def state() -> Any:
-        return state_of(review, samples)
+        return state_of(review, samples) | {"trainable": train is not None}
+
+    @app.post("/api/train")
+    def learn() -> Any:
+        if train is None:
+            return responses.PlainTextResponse("the review needs --source and --target to learn", 422)
+        try:
+            said = train(review)
+        except RerankError as error:
+            return responses.PlainTextResponse(str(error), 422)
+        return {"message": said, "state": state_of(review, samples) | {"trainable": True}}
 
     @app.post("/api/answer")
     def answer(body: dict[str, Any] = fastapi.Body()) -> Any:

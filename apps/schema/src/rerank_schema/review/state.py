@@ -37,7 +37,7 @@ class Review:
         Where answers are saved after every step; None keeps them in memory.
     """
 
-    candidates: Mapping[Name, Sequence[Match]]
+    candidates: dict[Name, list[Match]]
     targets: Sequence[Name]
     path: Path | None = None
     answers: dict[Name, Answer] = field(default_factory=dict)
@@ -101,6 +101,15 @@ class Review:
         self._save()
         return source
 
+    def reorder(self, matches: Sequence[Match]) -> None:
+        """Put new candidates in place of those of columns that are not answered yet."""
+        fresh: dict[Name, list[Match]] = {}
+        for match in matches:
+            fresh.setdefault(match.source, []).append(match)
+        for source, row in fresh.items():
+            if source in self.candidates and source not in self.answers:
+                self.candidates[source] = sorted(row, key=lambda m: m.rank)
+
     def mapping(self) -> list[tuple[Name, Name]]:
         """Return what is accepted: answered columns by their answer, others by the matcher's own decision."""
         out = []
@@ -117,11 +126,24 @@ class Review:
             out += [(source, t) for t in answer.targets] or [(source, None)]
         return out
 
+    @staticmethod
+    def answers_of(path: Path) -> dict[Name, tuple[Name, ...]]:
+        """Return the answers saved at a path, whatever result they belong to.
+
+        Raises
+        ------
+        InputError
+            When the file is no saved review.
+        """
+        review = Review({}, ())
+        review._load(path, check=False)
+        return {source: answer.targets for source, answer in review.answers.items()}
+
     def _save(self) -> None:
         if self.path is not None:
             write_json(self.path, {"format": FORMAT, "answers": _plain(self.answers), "history": _steps(self.history)})
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, *, check: bool = True) -> None:
         value = read_json(path)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise InputError("is no saved review; move it away to begin anew", path)
@@ -133,7 +155,8 @@ class Review:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"a damaged review: {error}", path) from error
-        self.answers = {s: a for s, a in self.answers.items() if s in self.candidates}
+        if check:
+            self.answers = {s: a for s, a in self.answers.items() if s in self.candidates}
 
 
 def _name(value: Any) -> Name:
