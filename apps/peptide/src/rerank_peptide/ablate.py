@@ -42,6 +42,7 @@ AXIAL_VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "axial, lambda 10": {"rmd_weight": 10.0, "list_weight": 0.0},
     "axial, no column attention": {"columns": False},
     "axial, no spectrum": {"cross": False},
+    "axial, no evidence": {"evidence": False},
 }
 
 
@@ -152,17 +153,19 @@ def _axial(config: FitAxial, lists: Sequence[Example], add: _Add, out: Path) -> 
     """Train each variant on the configuration's own data, then score the same lists."""
     from rerank_peptide.axial_fit import train_axial
     from rerank_peptide.axial_rerank import AxialRanker
+    from rerank_peptide.shards import ListStore
 
     tested = {e.group for e in lists}
-    training = [e for e in examples(config, ("graph", "engines", "mutated")) if e.group not in tested]
-    if not training:
+    kept = [e for e in examples(config, config.lists) if e.group not in tested]
+    if not kept:
         raise InputError("every group of the axial training data is among the tested spectra")
+    training = ListStore.of(kept, config.max_peaks)
     for name, change in AXIAL_VARIANTS.items():
         folder = out / name.replace(", ", "-").replace(" ", "_").replace("+", "and")
 
         def score(change: Mapping[str, Any] = change, folder: Path = folder) -> list[FloatArray]:
             varied = config.model_copy(update=dict(change))
-            train_axial(varied, training, [], folder)
+            train_axial(varied, training, None, folder)
             ranker = AxialRanker(str(folder), device=config.device)
             scores = ranker.scores([e.request for e in lists])
             if varied.pmd_weight or varied.list_weight:

@@ -73,6 +73,7 @@ class AxialRanker:
         import torch
 
         from rerank_peptide.axial import collate, preprocess, tokenise
+        from rerank_peptide.evidence import evidence
 
         out: list[FloatArray] = [np.empty(0) for _ in requests]
         # Lists of similar shape share a batch; padding is the cost.
@@ -89,6 +90,9 @@ class AxialRanker:
                 [r.query.mass for r in chosen],
                 [r.query.charge for r in chosen],
                 [tokenise([c.content for c in r.candidates]) for r in chosen],
+                [evidence(r.query, [c.content for c in r.candidates]) for r in chosen]
+                if self.model.params.evidence
+                else None,
             )
             with torch.inference_mode():
                 said = self.model(*(x.to(self.device) for x in batch))
