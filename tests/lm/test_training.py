@@ -291,6 +291,8 @@ def test_wrong_words_are_named(tiny, dataset, tmp_path):
         ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {epochs: 0}", r"train\.epochs: .*greater than or equal to 1"),
         ("name: a\nkind: cross-encoder\nmodel: m\nlosss: {}", r"losss: Extra inputs"),
         ("name: a\nkind: magic\nmodel: m", "kind: Input should be"),
+        ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {device: xcpu}", r"train\.device: String should match"),
+        ("name: a\nkind: cross-encoder\nmodel: m\ntrain: {device: 'cuda:a'}", r"train\.device: String should match"),
     ],
 )
 def test_bad_recipes_name_file_and_setting(tmp_path, text, message):
@@ -300,6 +302,24 @@ def test_bad_recipes_name_file_and_setting(tmp_path, text, message):
         load_recipe(path)
     with pytest.raises(InputError, match="cannot read"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_device_is_the_machines_and_does_not_bind_a_checkpoint(tiny, dataset, tmp_path):
+    recipe = _recipe("supervised", tiny, max_steps=2, device="cpu", autocast=True)
+    outcome = train(recipe, tmp_path / "out", lists=_lists(recipe, dataset))
+    assert np.isfinite(outcome.losses).all()
+    elsewhere = recipe.model_copy(update={"train": recipe.train.model_copy(update={"device": "cuda:7"})})
+    assert elsewhere.fingerprint() == recipe.fingerprint()
+    if torch.cuda.device_count() < 8:
+        with pytest.raises(UsageError, match="torch sees"):
+            train(elsewhere, tmp_path / "other", lists=_lists(recipe, dataset))
+
+
+def test_low_grades_can_count_as_not_relevant(dataset):
+    first = dataset.requests[0]
+    graded = Dataset([first], {first.id: dict(zip(first.ids, (1.0, 2.0, 3.0, 0.0), strict=False))})
+    data = Recipe(name="x", kind="cross-encoder", model="m", data={"least_gain": 2.0}).data
+    assert lists_of(graded, TEXT, data, 0).train[0].gains[:4] == (0.0, 2.0, 3.0, 0.0)
 
 
 def test_every_shipped_recipe_is_valid():

@@ -60,7 +60,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None, prog_name: str | No
         # The reader went away (`| head`); leave quietly, as every filter does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # click's own errors know how to show themselves; everything else goes on up
         show = getattr(error, "show", None)
         if show is None:
             raise

@@ -182,7 +182,7 @@ class LocalBackEnd(Partial):
             return "\n\n".join(t["content"] for t in turns) + "\n\n" + prompt.prefill
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except Exception as error:
+        except Exception as error:  # templates are programs of the model's makers: they raise what they like
             if turns[0]["role"] != "system" or len(turns) < 2:
                 raise UsageError(f"the chat template of {self.name!r} refuses the prompt: {error}") from error
             merged = [{"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}]

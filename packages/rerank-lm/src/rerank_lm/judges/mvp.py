@@ -126,7 +126,8 @@ class Mvp:
             mask[i, : len(row)] = 1
         items = torch.tensor([[i < len(g.items) for i in range(most)] for g in groups])
         shape = (len(groups), most, width)
-        return ids.reshape(shape), mask.reshape(shape), items
+        device = self.model.view_tokens.device
+        return ids.reshape(shape).to(device), mask.reshape(shape).to(device), items.to(device)
 
     def score_groups(self, groups: Sequence[Group]) -> list[FloatArray]:
         """Return one array a group."""
@@ -137,7 +138,7 @@ class Mvp:
         with torch.inference_mode():
             scores, _ = self.model(ids, mask, items)
         self._cost = self._cost + Cost(len(full), int(mask.sum()), 0)
-        rows = iter(scores.double().numpy())
+        rows = iter(scores.double().cpu().numpy())
         return [next(rows)[: len(g.items)] if g.items else np.empty(0) for g in groups]
 
     def save(self, folder: str | Path) -> None:

@@ -128,7 +128,8 @@ def _render(request: Request[Any, Any], dataset: Dataset[Any, Any], rendering: A
         for rank, c in enumerate(candidates)
     )
     question = Group(_words(rendering.query(request.query)), items, rendering.instruction)
-    gains = tuple(float(gold.get(c.id, 0.0)) for c in candidates)
+    grades = [float(gold.get(c.id, 0.0)) for c in candidates]
+    gains = tuple(g if g >= data.least_gain else 0.0 for g in grades)
     return Labelled(request.id, dataset.group_of(request.id), question, gains)
 
 

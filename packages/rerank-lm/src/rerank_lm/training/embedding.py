@@ -58,6 +58,7 @@ class E2RankTask:
             batch = self.tokenizer(
                 chosen, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
             )
+            batch = batch.to(self._model.device)
             states = self._model(**batch).last_hidden_state
             weights = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
             parts.append((states * weights).sum(1) / weights.sum(1).clamp(min=1))

@@ -36,6 +36,9 @@ class Data(_Frozen):
         CAR: so many characteristic terms of a relevant candidate are added to the *training* query (0: off).
     teacher
         Score the lists with this cross-encoder first and learn from its scores (distillation).
+    least_gain
+        Smaller gains count as 0: for losses that only tell relevant from not, where low grades mean "related" (TREC DL
+        counts grades from 2).
     """
 
     domain: str = "passages"
@@ -46,6 +49,7 @@ class Data(_Frozen):
     limit: int | None = None
     rewrite_terms: Annotated[int, Field(ge=0)] = 0
     teacher: str | None = None
+    least_gain: float = 0.0
     words: Positive = 120
 
 
@@ -71,6 +75,10 @@ class Train(_Frozen):
         Steps between evaluations on the held-out groups, and evaluations without gain before stopping.
     save_every
         Steps between checkpoints.
+    dtype, autocast
+        What the weights are kept in; with ``autocast`` losses are computed in bfloat16 from float32 weights.
+    device
+        ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``; a checkpoint may move between devices.
     """
 
     epochs: Positive = 2
@@ -87,6 +95,8 @@ class Train(_Frozen):
     seed: int = 0
     threads: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    autocast: bool = False
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
 class Lora(_Frozen):
@@ -129,7 +139,7 @@ class Recipe(_Frozen):
 
     def fingerprint(self) -> str:
         """Return the digest that a checkpoint must share to be resumed."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self.model_dump(mode="json", exclude={"train": {"device"}}))
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -118,6 +118,7 @@ class _Run:
         self.together = together or Processes()
         t = recipe.train
         self.parameters = dict(trainable(task))
+        self.device = next(task.module.parameters()).device
         decays = [p for p in self.parameters.values() if p.dim() > 1]
         flat = [p for p in self.parameters.values() if p.dim() <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -160,7 +161,8 @@ class _Run:
         for place, batch in self.together.share(batches):
             # Dropout of this batch, whatever came before and whichever process has it.
             torch.manual_seed(((t.seed * 1_000_003 + number) * 1_009 + place) % 2**63)
-            loss = self.task.loss(batch, number) / len(batches)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=t.autocast):
+                loss = self.task.loss(batch, number) / len(batches)
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the loss is not finite at step {number}; the checkpoint before it stays in {self.out}; "
@@ -220,7 +222,7 @@ class _Run:
         self.save()
         self.together.wait()
         if shown_best.exists() and self.progress.best_step >= 0:
-            self.restore(torch.load(shown_best, weights_only=True))
+            self.restore(torch.load(shown_best, weights_only=True, map_location="cpu"))
         end = self.measure() if self.data.held else None
         outcome = self.outcome(stopped, end)
         self.together.wait()  # all have read the best weights, which the first one now removes
@@ -274,8 +276,8 @@ class _Run:
 
     def load(self, path: Path) -> None:
         try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged file can raise anything; it is the file's fault
             raise InputError(
                 f"not a readable checkpoint ({type(error).__name__}); remove it to start again", path
             ) from error
@@ -383,6 +385,9 @@ def estimate(recipe: Recipe, lists: Lists | None = None) -> Estimate:
         if seconds > 20:
             break
     scale = 1e6 if sys.platform != "darwin" else 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    if run.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(run.device) / 1e9
     return Estimate(
         sum(p.numel() for p in task.module.parameters()),
         sum(p.numel() for p in run.parameters.values()),
@@ -391,5 +396,5 @@ def estimate(recipe: Recipe, lists: Lists | None = None) -> Estimate:
         data.dropped,
         run.steps,
         seconds,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
+        peak,
     )
