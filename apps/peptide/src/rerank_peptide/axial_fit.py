@@ -201,7 +201,11 @@ def _train(
         if torch.isfinite(norm):  # as in the official configuration: a step with NaN gradients is left out
             optimiser.step()
         if rank == 0 and step % 50 == 0:
-            print(_progress(step, float(loss), time.monotonic() - begun, start, config), file=sys.stderr, flush=True)
+            print(
+                _progress(step, float(loss.detach()), time.monotonic() - begun, start, config),
+                file=sys.stderr,
+                flush=True,
+            )
     else:
         if rank == 0 and config.steps > start:
             _checkpoint(out, model, optimiser, config.steps, config)
@@ -257,10 +261,19 @@ def predict(
     return out
 
 
+def _portable(value: Any) -> Any:
+    """Leave the file names of a configuration's paths: a checkpoint is passed on, folders are nobody's business."""
+    if isinstance(value, dict):
+        return {k: _portable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_portable(v) for v in value]
+    return Path(value).name if isinstance(value, str) and "/" in value else value
+
+
 def _save(out: Path, model: AxialModel, config: FitAxial, extra: dict[str, str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "axial.safetensors") as path:
-        save_model(path, model, {"config": config.model_dump_json(), **(extra or {})})
+        save_model(path, model, {"config": json.dumps(_portable(config.model_dump(mode="json"))), **(extra or {})})
 
 
 def _calibrated(

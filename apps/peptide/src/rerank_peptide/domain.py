@@ -30,7 +30,7 @@ def _linear(config: Mapping[str, Any]) -> Reranker:
 def _axial(config: Mapping[str, Any]) -> Reranker:
     from rerank_peptide.axial_rerank import AxialRanker
 
-    return AxialRanker(config["model"], int(config["batch_size"]), str(config["device"]))
+    return AxialRanker(config["model"], int(config["batch_size"]), str(config["device"]), config["head"])
 
 
 def _naive(name: str) -> Callable[[Mapping[str, Any]], Reranker]:
@@ -67,10 +67,10 @@ methods: dict[str, Method] = {
     ),
     "axial": Method(
         _axial,
-        "row-tied and column attention over the candidate list, cross-attention to the spectrum; predicts PMD and RMD",
+        "row-tied and column attention over the candidate list, cross-attention to the spectrum, evidence of every bond",
         "RankNovo (arXiv 2505.17552)",
         ("torch", "depthcharge-ms"),
-        {"model": None, "batch_size": 32, "device": "auto"},
+        {"model": None, "batch_size": 32, "device": "auto", "head": None},
         "1 forward a spectrum",
     ),
     "score": Method(_naive("score"), "the engine's own score; best quantile over several engines", "naive"),
