@@ -59,7 +59,9 @@ def speed() -> None:
 
 
 def quality(data: Path) -> None:
-    from rerank_core.statistics import paired_bootstrap
+    """Recall of every method on real lists that no packaged model was fitted on, and how honest its probabilities are."""
+    from rerank_core.calibration import ece
+    from rerank_core.statistics import bootstrap, paired_bootstrap
     from rerank_peptide.data import gold_of, join
     from rerank_peptide.domain import domain
     from rerank_peptide.pipeline import as_file, run_engine
@@ -79,25 +81,30 @@ def quality(data: Path) -> None:
         "CompNovo + graph, dev": (file, [compnovo, own]),
         "InstaNovo beams": (instanovo, [beams]),
     }
-    methods = ("score", "votes", "mass", "mass-score", "hand", "features", "axial")
-    print(f"{'lists':<24}{'n':>5} " + "".join(f"{m:>12}" for m in methods) + f"{'oracle':>12}")
+    methods = ("score", "votes", "mass", "mass-score", "hand", "features", "axial", "default")
     for name, (spectra, candidates) in sets.items():
         requests = join(spectra, candidates).requests
         gold = gold_of(requests, spectra.labels)
-        n = len(requests)
+        oracle = np.mean([max(g.values(), default=0.0) for g in gold.values()])
+        print(f"{name}: n {len(requests)}, oracle {oracle:.3f}")
         hits: dict[str, dict[str, float]] = {}
         for method in methods:
-            ranked = domain.method(method).rerank(requests)
+            reranker = domain.method(method)
+            start = time.process_time()
+            ranked = reranker.rerank(requests)
+            each = 1000 * (time.process_time() - start) / len(requests)
             hits[method] = {r.id: gold[r.id].get(r.items[0].id, 0.0) if r.items else 0.0 for r in ranked}
-        oracle = sum(max(g.values(), default=0.0) for g in gold.values()) / n
-        print(
-            f"{name:<24}{n:>5} "
-            + "".join(f"{np.mean(list(hits[m].values())):>12.3f}" for m in methods)
-            + f"{oracle:>12.3f}"
-        )
-        for other in ("score", "hand"):
-            d, low, high, p = paired_bootstrap(hits["features"], hits[other])
-            print(f"    features - {other}: {d:+.3f} [{low:+.3f}, {high:+.3f}] p {p:.4f}", flush=True)
+            line = f"    {method:<12} {np.mean(list(hits[method].values())):.3f}  {each:5.1f} CPU ms a spectrum"
+            if method in ("features", "axial", "default"):
+                for other in ("score", "hand"):
+                    d, low, high, _ = paired_bootstrap(hits[method], hits[other])
+                    line += f"   over {other} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
+                sure = [float(reranker.probabilities(np.array([x.score for x in r.items]))[0]) if r.items else 0.0
+                        for r in ranked]  # fmt: skip
+                table = np.array([sure, list(hits[method].values())]).T
+                low, high = bootstrap(table, lambda r: ece(r[:, 0], r[:, 1]))
+                line += f"   ECE {ece(table[:, 0], table[:, 1]):.3f} [{low:.3f}, {high:.3f}]"
+            print(line, flush=True)
 
 
 def six(data: Path) -> None:
