@@ -1,8 +1,9 @@
 """Quality of the axial network: ``python benchmarks/peptide_axial.py pooled|stack|simulated [--fit DIR] [--model FILE]``.
 
 ``pooled`` reads the out-of-fold scores that a cross-fitted ``rerank-peptide fit`` left in its folder (recipes in
-shared/recipes/peptide) and fits linear models on the same folds; ``stack`` writes the one that ships as ``default``; ``simulated`` makes its own spectra from proteins held out of
-training. Figures are shares of all spectra; two methods are compared by a paired bootstrap over spectra.
+shared/recipes/peptide) and fits linear models on the same folds; ``stack`` writes the one that ships as ``default``;
+``simulated`` makes its own spectra from proteins held out of training. Figures are shares of all spectra; two methods are
+compared by a paired bootstrap over spectra.
 """
 
 from __future__ import annotations
@@ -192,9 +193,10 @@ def simulated(proteins: Path, n: int, models: Sequence[Path]) -> None:
         labels |= file.labels
     whole = SpectrumFile(spectra, labels, path="(simulated)")
     begun = time.process_time()
-    engines = {"graph": [graph.rescored(s, found := graph.paths(s), 20) for s in spectra]}  # noqa: F841
-    engines["paths"] = [graph.paths(s)[:20] for s in spectra]
-    print(f"graph engine: {(time.process_time() - begun) / len(spectra) / 2:.3f} CPU s a spectrum")
+    paths = [graph.paths(s) for s in spectra]
+    engines = {"graph": [graph.rescored(s, found, 20) for s, found in zip(spectra, paths, strict=True)]}
+    engines["paths"] = [found[:20] for found in paths]
+    print(f"graph engine: {(time.process_time() - begun) / len(spectra):.3f} CPU s a spectrum")
     if compnovo.available():
         engines["compnovo"] = compnovo.candidates(spectra, 20)
     files = {name: as_file(name, spectra, found) for name, found in engines.items()}
