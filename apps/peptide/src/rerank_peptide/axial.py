@@ -101,6 +101,8 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
 
     def __init__(self, p: AxialParams) -> None:
         super().__init__(p.dim, p.heads, p.feedforward, p.encoder_layers, p.dropout, _Peaks(p.dim))
+        # A prototype of torch's that warns on every run; it sets the memory of padding, which nobody reads, to 0.
+        self.transformer_encoder.use_nested_tensor = p.parity
         self.zero_peak = nn.Parameter(torch.randn(1))
         self.mass_peak = nn.Parameter(torch.randn(1))
 
