@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +110,18 @@ def test_checkpoints_of_another_make_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no axial checkpoint of this program") as error:
             AxialRanker(str(tmp_path / f"{name}.safetensors"))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches_and_one_writes(tmp_path: Path) -> None:
+    config(tmp_path, TINY.replace("graph, mutated", "mutated") + "checkpoint_every: 2\n")
+    script = tmp_path / "fit.py"
+    script.write_text("from rerank_peptide.cli import main\nmain()\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), "fit",
+         str(tmp_path / "c.yaml"), "-o", str(tmp_path / "m")],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr.count("step 0/3") == 1, "one process talks"
+    assert all(torch.isfinite(p).all() for p in load_model(tmp_path / "m" / "axial.safetensors")[0].parameters())

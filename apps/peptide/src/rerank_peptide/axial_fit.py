@@ -12,7 +12,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from os import environ
 from pathlib import Path
@@ -20,11 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rerank_core.files import atomic_path, read_json, write_json
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray
+from rerank_lm.training.parallel import Processes, processes
 from rerank_peptide.axial import AxialModel, AxialParams, Prediction, load_model, parameter_count, save_model
 from rerank_peptide.axial_rerank import pick_device
 from rerank_peptide.config import FitAxial
@@ -106,47 +107,37 @@ def fit_axial(config: FitAxial, out: Path, *, resume: bool = True) -> None:
     another configuration is left alone and reported. One group in ten is held out to calibrate on; with
     ``config.cross_fit`` every list is scored by a model that saw nothing of its group, and the final model sees all.
     """
-    store = prepare(config, out / "lists", config.lists)
-    fold = store.column("group").astype(np.int64) % (config.folds if config.cross_fit else 10)
-    if not config.cross_fit:
-        train_axial(config, store.select(fold != 0), store.select(fold == 0), out, resume=resume)
-        return
+    with processes() as team:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(environ.get("LOCAL_RANK", "0")))
+        if team.first:
+            prepare(config, out / "lists", config.lists)
+        team.wait()
+        store = ListStore.open(out / "lists")
+        fold = store.column("group").astype(np.int64) % (config.folds if config.cross_fit else 10)
+        if config.cross_fit:
+            _cross_fit(config, store, fold, out, resume, team)
+        else:
+            train_axial(config, store.select(fold != 0), store.select(fold == 0), out, resume=resume, team=team)
+
+
+def _cross_fit(
+    config: FitAxial, store: ListStore, fold: NDArray[np.int64], out: Path, resume: bool, team: Processes
+) -> None:
     scores: list[FloatArray] = [np.empty(0)] * len(store)
     matches = [np.empty(0)] * len(store)
     for k in range(config.folds):
-        model = train_axial(config, store.select(fold != k), None, out / f"fold{k}", resume=resume)
+        model = train_axial(config, store.select(fold != k), None, out / f"fold{k}", resume=resume, team=team)
         held = np.flatnonzero(fold == k)
         for i, (pmd, match) in zip(held, predict(model, store.select(held), config.device), strict=True):
             scores[i], matches[i] = -pmd, match
-    train_axial(config, store, None, out, resume=resume)
-    np.savez(
-        out / "out_of_fold.npz", pmd=np.concatenate(scores), match=np.concatenate(matches),
-        sizes=np.array([len(s) for s in scores]), kind=store.column("kind"), fold=fold,
-    )  # fmt: skip
-    _calibrated(out, store, scores, matches, config)
-
-
-def train_axial(
-    config: FitAxial, train: ListStore, held: ListStore | None, out: Path, *, resume: bool = True
-) -> AxialModel:
-    """Train on lists; ``held`` calibrates."""
-    with _together() as (rank, size):
-        return _train(config, train, held, out, resume, rank, size)
-
-
-def _together() -> AbstractContextManager[tuple[int, int]]:
-    if environ.get("WORLD_SIZE", "1") == "1":
-        return nullcontext((0, 1))
-    from contextlib import contextmanager
-
-    @contextmanager
-    def joined() -> Iterator[tuple[int, int]]:
-        from rerank_lm.training.parallel import processes
-
-        with processes() as p:
-            yield p.rank, p.size
-
-    return joined()
+    train_axial(config, store, None, out, resume=resume, team=team)
+    if team.first:
+        np.savez(
+            out / "out_of_fold.npz", pmd=np.concatenate(scores), match=np.concatenate(matches),
+            sizes=np.array([len(s) for s in scores]), kind=store.column("kind"), fold=fold,
+        )  # fmt: skip
+        _calibrated(out, store, scores, matches, config)
 
 
 def _model(config: FitAxial, train: ListStore) -> AxialModel:
@@ -166,23 +157,30 @@ def _model(config: FitAxial, train: ListStore) -> AxialModel:
     return model
 
 
-def _train(
-    config: FitAxial, train: ListStore, held: ListStore | None, out: Path, resume: bool, rank: int, size: int
+def train_axial(
+    config: FitAxial,
+    train: ListStore,
+    held: ListStore | None,
+    out: Path,
+    *,
+    resume: bool = True,
+    team: Processes = Processes(),
 ) -> AxialModel:
+    """Train on lists, alone or as one of several processes that share every batch; ``held`` calibrates."""
     torch.manual_seed(config.seed)
     device = pick_device(config.device)
     model = _model(config, train).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     start = _restore(out, model, optimiser, config, device) if resume else 0
-    if rank == 0:
+    if team.first:
         print(f"{len(train)} lists, {parameter_count(model):,} parameters, {device}, step {start}", file=sys.stderr)
     begun = time.monotonic()
     half = config.precision == "bfloat16" or (config.precision == "auto" and device == "cuda")
     model.train()
     step = start
-    for step, arrays in enumerate(_loader(_Steps(train, config, rank, size), start, config.workers), start):
-        late = config.minutes is not None and time.monotonic() - begun > 60 * config.minutes
-        if rank == 0 and step > start and (late or step % config.checkpoint_every == 0):
+    for step, arrays in enumerate(_loader(_Steps(train, config, team.rank, team.size), start, config.workers), start):
+        late = config.minutes is not None and _any(time.monotonic() - begun > 60 * config.minutes, team)
+        if team.first and step > start and (late or step % config.checkpoint_every == 0):
             _checkpoint(out, model, optimiser, step, config)
         if late:
             break
@@ -196,21 +194,21 @@ def _train(
         loss = axial_loss(_float(said), batch, config)
         optimiser.zero_grad()
         loss.backward()
-        _average(model, size)
+        _average(model, team)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         if torch.isfinite(norm):  # as in the official configuration: a step with NaN gradients is left out
             optimiser.step()
-        if rank == 0 and step % 50 == 0:
+        if team.first and step % 50 == 0:
             print(
                 _progress(step, float(loss.detach()), time.monotonic() - begun, start, config),
                 file=sys.stderr,
                 flush=True,
             )
     else:
-        if rank == 0 and config.steps > start:
+        if team.first and config.steps > start:
             _checkpoint(out, model, optimiser, config.steps, config)
     model.eval()
-    if rank == 0:
+    if team.first:
         _save(out, model, config)
         if held is not None and len(held):
             said_held = predict(model, held, config.device)
@@ -233,13 +231,17 @@ def _float(said: Prediction) -> Prediction:
     )
 
 
-def _average(model: AxialModel, size: int) -> None:
-    if size > 1:
+def _average(model: AxialModel, team: Processes) -> None:
+    team.add_up(model.parameters(), 0.0)
+    if team.size > 1:
         for p in model.parameters():
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-            torch.distributed.all_reduce(p.grad)
-            p.grad /= size
+            if p.grad is not None:
+                p.grad /= team.size
+
+
+def _any(here: bool, team: Processes) -> bool:
+    """Whether any process says so: all of them stop at the same step."""
+    return team.add_up((), float(here)) > 0
 
 
 def predict(
