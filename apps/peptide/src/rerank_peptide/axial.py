@@ -14,6 +14,11 @@ Departures, each behind ``AxialParams.parity``:
   in one batch; ours: a column is masked where every row is padding, and padding rows get no weight.
 * official: I and L are different tokens of equal mass; ours: I is folded into L before tokenising.
 
+Two additions of ours, off at the official size (``AxialParams.evidence``, ``AxialParams.match``): every residue brings
+along what the spectrum says of its two bonds and the class column the candidate's features
+([`rerank_peptide.evidence`][]), so that matching peaks with masses need not be learned; and a third head on the class
+column gives the logit that a candidate is the peptide, against "none of these" at 0.
+
 The spectrum encoder is depthcharge's ``SpectrumTransformerEncoder`` with RankNovo's peak encoding (m/z by sines and
 cosines, intensity by a linear map) and its two pseudo-peaks: one at m/z 0, one at the neutral precursor mass.
 """
@@ -31,7 +36,8 @@ from depthcharge.encoders import FloatEncoder
 from depthcharge.transformers import SpectrumTransformerEncoder
 from torch import Tensor, nn
 
-from rerank_peptide.masses import PROTON, TOKEN_MASSES, token_mass
+from rerank_peptide.evidence import N_SITE, N_SUMMARY
+from rerank_peptide.masses import PROTON, TOKEN_MASSES
 from rerank_peptide.spectra import Spectrum
 
 SYMBOLS: Final = (
@@ -56,6 +62,10 @@ class AxialParams:
         Reproduce the official masking.
     max_peaks
         Most intense peaks kept of a spectrum.
+    evidence
+        Residues and candidates bring along what the spectrum says of them.
+    match
+        A third head: the logit that a candidate is right.
     """
 
     dim: int = 512
@@ -70,6 +80,8 @@ class AxialParams:
     cross: bool = True
     parity: bool = False
     max_peaks: int = 300
+    evidence: bool = False
+    match: bool = False
 
 
 class _Peaks(nn.Module):
@@ -89,6 +101,8 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
 
     def __init__(self, p: AxialParams) -> None:
         super().__init__(p.dim, p.heads, p.feedforward, p.encoder_layers, p.dropout, _Peaks(p.dim))
+        # A prototype of torch's that warns on every run; it sets the memory of padding, which nobody reads, to 0.
+        self.transformer_encoder.use_nested_tensor = p.parity
         self.zero_peak = nn.Parameter(torch.randn(1))
         self.mass_peak = nn.Parameter(torch.randn(1))
 
@@ -142,6 +156,26 @@ class Embedding(nn.Module):
         zero = self.residue(mass.new_zeros(b, 1))[:, 0]
         head = torch.cat([self.precursor(mass.float()[:, None])[:, 0] + self.charge(charge - 1), zero, zero], dim=-1)
         return torch.cat([x[:, :, :1] + head[:, None, None], x[:, :, 1:]], dim=2)
+
+
+class Evidence(nn.Module):
+    """Embeds what the spectrum says: two bonds a residue, and the candidate's features beside the list's best."""
+
+    def __init__(self, p: AxialParams) -> None:
+        super().__init__()
+        self.site = nn.Sequential(nn.Linear(2 * N_SITE, p.dim), nn.GELU(), nn.Linear(p.dim, p.dim))
+        self.candidate = nn.Sequential(nn.Linear(2 * N_SUMMARY, p.dim), nn.GELU(), nn.Linear(p.dim, p.dim))
+        self.register_buffer("mean", torch.zeros(N_SUMMARY))
+        self.register_buffer("scale", torch.ones(N_SUMMARY))
+
+    def forward(self, sites: Tensor, summary: Tensor, is_row: Tensor) -> Tensor:
+        """Embed; sites (batch, rows, columns, 37), summary (batch, rows, 44), is_row (batch, rows)."""
+        before = torch.nn.functional.pad(sites, (0, 0, 1, 0))[:, :, :-1]
+        x = self.site(torch.cat([before, sites], dim=-1))
+        own = ((summary - self.mean) / self.scale).clamp(-5, 5)
+        best = own.masked_fill(~is_row[..., None], -10.0).amax(dim=1, keepdim=True)
+        head = self.candidate(torch.cat([own, (own - best).clamp(min=-5)], dim=-1))
+        return torch.cat([head[:, :, None], x[:, :, 1:]], dim=2)
 
 
 class RowAttention(nn.Module):
@@ -235,6 +269,8 @@ class Prediction:
         Shape (batch, rows, columns); column 0 is the class column.
     embedding, memory, memory_padding
         Intermediate values, for tests.
+    match
+        Shape (batch, rows): the logit that the candidate is right, against 0 for none; None without that head.
     """
 
     pmd: Tensor
@@ -242,6 +278,7 @@ class Prediction:
     embedding: Tensor
     memory: Tensor
     memory_padding: Tensor
+    match: Tensor | None = None
 
 
 class AxialModel(nn.Module):
@@ -257,12 +294,22 @@ class AxialModel(nn.Module):
         self.dropout = nn.Dropout(params.dropout)
         self.layers = nn.ModuleList(Layer(params) for _ in range(params.decoder_layers))
         self.pmd, self.rmd = nn.Linear(params.dim, 1), nn.Linear(params.dim, 1)
+        self.evidence = Evidence(params) if params.evidence else None
+        self.match = nn.Linear(params.dim, 1) if params.match else None
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, spectra: Tensor, mass: Tensor, charge: Tensor, tokens: Tensor) -> Prediction:
+    def forward(
+        self,
+        spectra: Tensor,
+        mass: Tensor,
+        charge: Tensor,
+        tokens: Tensor,
+        sites: Tensor | None = None,
+        summary: Tensor | None = None,
+    ) -> Prediction:
         """Predict PMD and RMD.
 
         Parameters
@@ -273,17 +320,26 @@ class AxialModel(nn.Module):
             (batch,): neutral precursor mass in Da, and charge.
         tokens
             (batch, rows, columns): class token first, gaps to the longest candidate of the spectrum, then padding.
+        sites, summary
+            With ``params.evidence``: (batch, rows, columns, 37) and (batch, rows, 44).
         """
         memory, memory_padding = self.encoder(spectra, mass)
         embedded = self.embedding(tokens, mass, charge)
         padding = tokens == PAD
         positions = (~padding).cumsum(dim=2) * (~padding) + PAD
-        x = self.dropout(self.before(embedded + self.position(positions)))
+        x = embedded + self.position(positions)
+        if self.evidence is not None:
+            if sites is None or summary is None:
+                raise ValueError("this model needs evidence: sites and summary")
+            x = x + self.evidence(sites, summary, ~padding[:, :, 0])
+        x = self.dropout(self.before(x))
         x = x * (~padding)[..., None]
         for layer in self.layers:
             x = layer(x, padding, memory, memory_padding)
         x = self.after(x)
-        return Prediction(self.pmd(x[:, :, 0])[..., 0], self.rmd(x)[..., 0], embedded, memory, memory_padding)
+        head = x[:, :, 0]
+        match = None if self.match is None else self.match(head)[..., 0]
+        return Prediction(self.pmd(head)[..., 0], self.rmd(x)[..., 0], embedded, memory, memory_padding, match)
 
 
 def tokenise(candidates: Sequence[Sequence[str]], fold_isoleucine: bool = True) -> np.ndarray:
@@ -322,21 +378,34 @@ def preprocess(spectrum: Spectrum, max_peaks: int) -> np.ndarray:
 
 
 def collate(
-    spectra: Sequence[np.ndarray], masses: Sequence[float], charges: Sequence[int], tokens: Sequence[np.ndarray]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pad a batch: spectra with zeros, tokens with padding in rows and columns."""
+    spectra: Sequence[np.ndarray],
+    masses: Sequence[float],
+    charges: Sequence[int],
+    tokens: Sequence[np.ndarray],
+    evidence: Sequence[tuple[Sequence[np.ndarray], np.ndarray]] | None = None,
+) -> tuple[Tensor, ...]:
+    """Pad a batch: spectra with zeros, tokens with padding in rows and columns, evidence with zeros."""
     n = len(spectra)
     peaks = np.zeros((n, max(s.shape[0] for s in spectra), 2), dtype=np.float32)
     ids = np.full((n, max(t.shape[0] for t in tokens), max(t.shape[1] for t in tokens)), PAD, dtype=np.int64)
     for i, (s, t) in enumerate(zip(spectra, tokens, strict=True)):
         peaks[i, : s.shape[0]] = s
         ids[i, : t.shape[0], : t.shape[1]] = t
-    return (
+    out = (
         torch.from_numpy(peaks),
         torch.tensor(masses, dtype=torch.float32),
         torch.tensor([min(max(c, 1), 10) for c in charges], dtype=torch.int64),
         torch.from_numpy(ids),
     )
+    if evidence is None:
+        return out
+    sites = np.zeros((*ids.shape, N_SITE), dtype=np.float32)
+    summary = np.zeros((*ids.shape[:2], N_SUMMARY), dtype=np.float32)
+    for i, (rows, features) in enumerate(evidence):
+        summary[i, : len(features)] = features
+        for r, row in enumerate(rows):
+            sites[i, r, 1 : len(row) + 1] = row
+    return (*out, torch.from_numpy(sites), torch.from_numpy(summary))
 
 
 # -- weights -------------------------------------------------------------------------------------------------------
@@ -435,15 +504,6 @@ def load_model(path: Any) -> tuple[AxialModel, dict[str, str]]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"is no axial checkpoint of this program: {error}", path) from error
     return model.eval(), meta
-
-
-def deviations(query: Sequence[str], truth: Sequence[str]) -> tuple[float, np.ndarray]:
-    """Labels of one candidate: PMD, and RMD a token."""
-    from rerank_peptide.matching import pmd, rmd
-
-    q = np.array([token_mass(t) for t in query])
-    t = np.array([token_mass(t) for t in truth])
-    return pmd(q, t), rmd(q, t)
 
 
 def parameter_count(model: nn.Module) -> int:

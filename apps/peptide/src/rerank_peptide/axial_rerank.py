@@ -1,4 +1,4 @@
-"""The axial network as a reranker: predicted PMD ranks, predicted RMD says which residues are doubtful."""
+"""The axial network as a reranker: one head ranks, predicted RMD says which residues are doubtful."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rerank_core.calibration import Isotonic
-from rerank_core.errors import ModelNotFound
+from rerank_core.errors import ModelNotFound, UsageError
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray, Ranking
 from rerank_peptide.data import PeptideRequest
@@ -24,12 +24,21 @@ def pick_device(name: str) -> str:
 
 
 class AxialRanker:
-    """RankNovo's rule: the candidate with the lowest predicted PMD comes first.
+    """Ranks by the logit that a candidate is right, or by RankNovo's rule: the lowest predicted PMD comes first.
 
     Parameters
     ----------
     model
         A safetensors file of ``rerank-peptide fit`` or its folder; None takes the packaged one.
+    head
+        ``match`` or ``pmd``; None takes ``match`` where the network has it.
+
+    Raises
+    ------
+    ModelNotFound
+        When there is no such file.
+    UsageError
+        When the network lacks the head, or there is no such head.
 
     Attributes
     ----------
@@ -39,7 +48,9 @@ class AxialRanker:
 
     name = "axial"
 
-    def __init__(self, model: str | None = None, batch_size: int = 32, device: str = "auto") -> None:
+    def __init__(
+        self, model: str | None = None, batch_size: int = 32, device: str = "auto", head: str | None = None
+    ) -> None:
         from rerank_peptide.axial import load_model
 
         path = Path(model) if model else None
@@ -54,6 +65,11 @@ class AxialRanker:
                 self.model, self.meta = load_model(packaged)
         else:
             self.model, self.meta = load_model(path)
+        self.head = head or ("match" if self.model.params.match else "pmd")
+        if self.head not in ("match", "pmd") or (self.head == "match" and not self.model.params.match):
+            raise UsageError(
+                f"this network ranks by {'match or pmd' if self.model.params.match else 'pmd'}, not {head!r}"
+            )
         self.device = pick_device(device)
         self.model.to(self.device)
         self.batch_size = batch_size
@@ -63,16 +79,18 @@ class AxialRanker:
     def _calibration(self) -> Isotonic | None:
         import json
 
-        if "calibration" not in self.meta:
+        name = "match_calibration" if self.head == "match" else "calibration"
+        if name not in self.meta:
             return None
-        value = json.loads(self.meta["calibration"])
+        value = json.loads(self.meta[name])
         return Isotonic(tuple(value["knots"]), tuple(value["values"]))
 
     def scores(self, requests: Sequence[PeptideRequest]) -> list[FloatArray]:
-        """Return minus the predicted PMD of every candidate, one array a request."""
+        """Return every candidate's match logit, or minus its predicted PMD, one array a request."""
         import torch
 
         from rerank_peptide.axial import collate, preprocess, tokenise
+        from rerank_peptide.evidence import evidence
 
         out: list[FloatArray] = [np.empty(0) for _ in requests]
         # Lists of similar shape share a batch; padding is the cost.
@@ -89,13 +107,17 @@ class AxialRanker:
                 [r.query.mass for r in chosen],
                 [r.query.charge for r in chosen],
                 [tokenise([c.content for c in r.candidates]) for r in chosen],
+                [evidence(r.query, [c.content for c in r.candidates]) for r in chosen]
+                if self.model.params.evidence
+                else None,
             )
             with torch.inference_mode():
                 said = self.model(*(x.to(self.device) for x in batch))
-            pmd, rmd = said.pmd.float().cpu().numpy(), said.rmd.float().cpu().numpy()
+            by = said.match if self.head == "match" and said.match is not None else -said.pmd
+            scores, rmd = by.float().cpu().numpy(), said.rmd.float().cpu().numpy()
             for row, i in enumerate(part):
                 request = requests[i]
-                out[i] = -pmd[row, : len(request.candidates)].astype(np.float64)
+                out[i] = scores[row, : len(request.candidates)].astype(np.float64)
                 for k, c in enumerate(request.candidates):
                     values = rmd[row, k, 1 : len(c.content) + 1]
                     self.residue_deviation[request.id, c.id] = tuple(float(v) for v in values)
@@ -107,13 +129,13 @@ class AxialRanker:
 
     def probabilities(self, scores: FloatArray) -> FloatArray | None:
         """Return calibrated probabilities of one request's scores, or None without calibration."""
-        from rerank_peptide.probabilities import confidence
+        from rerank_peptide.probabilities import confidence, posterior
 
         if self.calibration is None or not scores.size:
             return None
-        return self.calibration.predict(confidence(scores))
+        return self.calibration.predict((posterior if self.head == "match" else confidence)(scores))
 
     def fingerprint(self) -> str:
         """Return the digest of the weights."""
         state: dict[str, Any] = {k: v.cpu().numpy() for k, v in self.model.state_dict().items()}
-        return digest("axial", self.model.params, state)
+        return digest("axial", self.model.params, state, self.head)

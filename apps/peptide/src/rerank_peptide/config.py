@@ -48,7 +48,9 @@ class FitFeatures(FitBase):
     learning_rate: float = Field(0.06, gt=0)
     leaves: int = Field(15, ge=2)
     intensity: Literal["packaged", "ms2pip"] = "packaged"
-    lists: tuple[Literal["engines", "graph", "union", "mutated"], ...] = ("engines", "graph", "union", "mutated")
+    lists: tuple[Literal["engines", "graph", "rescored", "union", "mutated"], ...] = (
+        "engines", "graph", "union", "mutated",
+    )  # fmt: skip
 
 
 class FitAxial(FitBase):
@@ -75,6 +77,12 @@ class FitAxial(FitBase):
     temperature: float = 0.25
     columns: bool = True
     cross: bool = True
+    evidence: bool = Field(True, description="Residues bring along what the spectrum says of them.")
+    match_weight: float = Field(1.0, ge=0, description="Weight of the head that says right or wrong; 0 leaves it out.")
+    lists: tuple[Literal["engines", "graph", "rescored", "union", "mutated"], ...] = ("graph", "engines", "mutated")
+    start: Path | None = Field(None, description="A checkpoint whose weights and size are taken up.")
+    cross_fit: bool = Field(False, description="Calibrate on scores of models that saw nothing of a list's group.")
+    workers: int = Field(1, ge=1, description="Processes that make lists and batches.")
     checkpoint_every: int = Field(100, ge=1)
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -151,4 +159,7 @@ def _resolved(config: Any, folder: Path) -> Any:
     simulated = config.simulated
     if simulated is not None:
         simulated = simulated.model_copy(update={"proteins": place(simulated.proteins)})
-    return config.model_copy(update={"real": real, "simulated": simulated})
+    changed: dict[str, Any] = {"real": real, "simulated": simulated}
+    if getattr(config, "start", None) is not None:
+        changed["start"] = place(config.start)
+    return config.model_copy(update=changed)

@@ -24,13 +24,13 @@ def _features(config: Mapping[str, Any]) -> Reranker:
 def _linear(config: Mapping[str, Any]) -> Reranker:
     from rerank_peptide.rerank import LinearRanker
 
-    return LinearRanker(config["intensity"], float(config["tolerance"]))
+    return LinearRanker(config["intensity"], float(config["tolerance"]), str(config["device"]))
 
 
 def _axial(config: Mapping[str, Any]) -> Reranker:
     from rerank_peptide.axial_rerank import AxialRanker
 
-    return AxialRanker(config["model"], int(config["batch_size"]), str(config["device"]))
+    return AxialRanker(config["model"], int(config["batch_size"]), str(config["device"]), config["head"])
 
 
 def _naive(name: str) -> Callable[[Mapping[str, Any]], Reranker]:
@@ -51,11 +51,11 @@ def _sample() -> Dataset[Any, Any]:
 methods: dict[str, Method] = {
     "default": Method(
         _linear,
-        "conditional logit over spectrum and peptide features, shrunk towards the hand rule",
-        "McFadden 1974; features ours",
-        (),
-        {"intensity": "packaged", "tolerance": 0.02},
-        "0.5 ms a candidate",
+        "conditional logit over spectrum and peptide features and the axial network, shrunk towards the hand rule",
+        "McFadden 1974; RankNovo (arXiv 2505.17552); features ours",
+        ("torch", "depthcharge-ms"),
+        {"intensity": "packaged", "tolerance": 0.02, "device": "auto"},
+        "1 forward a spectrum, 0.5 ms a candidate",
     ),
     "features": Method(
         _features,
@@ -67,10 +67,10 @@ methods: dict[str, Method] = {
     ),
     "axial": Method(
         _axial,
-        "row-tied and column attention over the candidate list, cross-attention to the spectrum; predicts PMD and RMD",
+        "row-tied and column attention over the candidate list, cross-attention to the spectrum, evidence of every bond",
         "RankNovo (arXiv 2505.17552)",
         ("torch", "depthcharge-ms"),
-        {"model": None, "batch_size": 32, "device": "auto"},
+        {"model": None, "batch_size": 32, "device": "auto", "head": None},
         "1 forward a spectrum",
     ),
     "score": Method(_naive("score"), "the engine's own score; best quantile over several engines", "naive"),

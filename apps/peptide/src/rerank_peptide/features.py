@@ -94,12 +94,14 @@ def spectrum_features(
     predicted: Sequence[NDArray] | None = None,
     *,
     tolerance: float = 0.02,
+    odds: FloatArray | None = None,
 ) -> FloatArray:
-    """Fragment and peptide features, shape (n_candidates, 44)."""
+    """Fragment and peptide features, shape (n_candidates, 44); ``odds`` of `peaks` where they are at hand."""
     if predicted is None:
         predicted = predict_intensities(peptides, [spectrum.charge] * len(peptides), "packaged")
     residues = [residue_masses(p) for p in peptides]
-    odds = peaks.packaged()(spectrum, tolerance).astype(np.float64)
+    if odds is None:
+        odds = peaks.packaged()(spectrum, tolerance).astype(np.float64)
     fragments = fragment_features(
         spectrum.mz, spectrum.intensity, odds, residues, spectrum.charge, predicted, spectrum.precursor_mz, tolerance
     )

@@ -23,7 +23,8 @@ _IMMONIUM_OF: Final = np.array([97.052764, 113.084064, 137.058912, 147.068414, 1
 
 
 @njit(cache=True, nogil=True)
-def _window(x, tolerance):
+def ion_window(x, tolerance):
+    """Return the tolerance in Da at an m/z."""
     # Mass errors grow with m/z: the full tolerance from m/z 1333, a third of it below 433 (15 ppm and 6.5 mDa where
     # the tolerance is 0.02 Da; libraries that round to 0.01 still match).
     return tolerance * min(max(x * 7.5e-4, 0.325), 1.0)
@@ -31,7 +32,7 @@ def _window(x, tolerance):
 
 @njit(cache=True, nogil=True)
 def _mark(mz, used, x, tolerance):
-    j = nearest(mz, x, _window(x, tolerance))
+    j = nearest(mz, x, ion_window(x, tolerance))
     if j >= 0 and used[j] == 0:
         used[j] = 2
 
@@ -108,7 +109,7 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
             else:
                 x = (suffix + water + 2 * proton) / 2
             pre[k] = predicted[i, c]
-            j = nearest(mz, x, _window(x, tolerance))
+            j = nearest(mz, x, ion_window(x, tolerance))
             if j >= 0:
                 hit[i, c] = 1
                 obs[k] = intensity[j] / total_intensity
@@ -258,7 +259,7 @@ def _score(mz, intensity, order, odds, masses, charge, predicted, tolerance, pre
     out[22] = unexplained_immonium
     b2 = masses[0] + masses[1] + proton
     out[23] = 1.0 if sites > 1 and hit[1, 0] else 0.0
-    out[24] = 1.0 if nearest(mz, b2 - co, _window(b2, tolerance)) >= 0 else 0.0
+    out[24] = 1.0 if nearest(mz, b2 - co, ion_window(b2, tolerance)) >= 0 else 0.0
     out[25] = hit[sites - 1, 1]
     out[26] = hit[sites - 2, 1] if sites > 1 else 0.0
     out[27] = gaps
@@ -363,7 +364,7 @@ def _support(mz, masses, charge, tolerance, proton, water):
         prefix += masses[i]
         b = prefix + proton
         y = total - prefix + water + proton
-        hit = nearest(mz, b, _window(b, tolerance)) >= 0 or nearest(mz, y, _window(y, tolerance)) >= 0
+        hit = nearest(mz, b, ion_window(b, tolerance)) >= 0 or nearest(mz, y, ion_window(y, tolerance)) >= 0
         if charge >= 3 and not hit:
             hit = nearest(mz, (b + proton) / 2, tolerance) >= 0 or nearest(mz, (y + proton) / 2, tolerance) >= 0
         out[i] = 1.0 if hit else 0.0

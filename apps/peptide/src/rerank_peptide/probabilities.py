@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,7 +24,20 @@ def confidence(scores: FloatArray) -> FloatArray:
     return 0.35 * scores + (scores - rival)
 
 
-def calibrate(scores: Sequence[FloatArray], gains: Sequence[FloatArray]) -> tuple[Isotonic, dict[str, float]]:
+def posterior(logits: FloatArray) -> FloatArray:
+    """Return each candidate's share against the others and "none of these" at logit 0, shape (n,)."""
+    if not logits.size:
+        return logits
+    top = max(float(logits.max()), 0.0)
+    weight = np.exp(logits - top)
+    return weight / (weight.sum() + np.exp(-top))
+
+
+def calibrate(
+    scores: Sequence[FloatArray],
+    gains: Sequence[FloatArray],
+    confidence: Callable[[FloatArray], FloatArray] = confidence,
+) -> tuple[Isotonic, dict[str, float]]:
     """Fit probabilities on the top candidates' confidence; also return recall and the (in-sample) error."""
     tops = [int(np.argmax(s)) for s in scores]
     x = np.array([confidence(s)[t] for s, t in zip(scores, tops, strict=True)])

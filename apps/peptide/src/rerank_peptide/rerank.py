@@ -80,33 +80,57 @@ class FeatureRanker:
 
 
 class LinearRanker:
-    """The default: a linear model of spectrum and peptide features, with calibrated probabilities."""
+    """The default: a linear model of spectrum and peptide features and of the axial network's match logit.
+
+    Parameters
+    ----------
+    intensity
+        ``packaged`` network or ``ms2pip`` (extra) for the intensity features.
+    tolerance
+        Fragment tolerance in Da.
+    device
+        Where the axial network runs.
+
+    Attributes
+    ----------
+    residue_deviation
+        (request id, candidate id) -> predicted RMD a token, of the last calls.
+    """
 
     name = "default"
 
-    def __init__(self, intensity: IntensitySource = "packaged", tolerance: float = 0.02) -> None:
+    def __init__(self, intensity: IntensitySource = "packaged", tolerance: float = 0.02, device: str = "auto") -> None:
+        from rerank_peptide.axial_rerank import AxialRanker
+
         with resources.as_file(resources.files("rerank_peptide") / "weights" / "default.json") as path:
             self.model = Linear.load(path)
         self.intensity, self.tolerance = intensity, tolerance
+        self.axial = AxialRanker(device=device, head="match")
+        self.residue_deviation = self.axial.residue_deviation
 
-    def rerank(self, requests: Sequence[PeptideRequest]) -> list[Ranking]:
-        """Score and sort."""
+    def scores(self, requests: Sequence[PeptideRequest]) -> list[FloatArray]:
+        """Return one array of scores a request."""
         from rerank_peptide.features import predict_intensities
 
         flat = [c.content for r in requests for c in r.candidates]
         charges = [r.query.charge for r in requests for _ in r.candidates]
         predicted = predict_intensities(flat, charges, self.intensity)
-        out, start = [], 0
-        for r in requests:
+        out: list[FloatArray] = []
+        start = 0
+        for r, match in zip(requests, self.axial.scores(requests), strict=True):
             peptides = [c.content for c in r.candidates]
             part = predicted[start : start + len(peptides)]
             start += len(peptides)
             if not peptides:
-                out.append(Ranking.from_scores(r, []))
+                out.append(np.empty(0))
                 continue
             table = spectrum_features(r.query, peptides, part, tolerance=self.tolerance)
-            out.append(Ranking.from_scores(r, self.model.score(table, BASE_NAMES)))
+            out.append(self.model.score(np.column_stack([table, match]), (*BASE_NAMES, "match")))
         return out
+
+    def rerank(self, requests: Sequence[PeptideRequest]) -> list[Ranking]:
+        """Score and sort."""
+        return [Ranking.from_scores(r, s) for r, s in zip(requests, self.scores(requests), strict=True)]
 
     def probabilities(self, scores: FloatArray) -> FloatArray | None:
         """Return calibrated probabilities of one request's scores."""
@@ -116,7 +140,7 @@ class LinearRanker:
 
     def fingerprint(self) -> str:
         """Return the digest of weights and settings."""
-        return digest("peptide-linear", self.model, self.intensity, self.tolerance)
+        return digest("peptide-linear", self.model, self.axial.fingerprint(), self.intensity, self.tolerance)
 
 
 def _bare(request: PeptideRequest) -> PeptideRequest:

@@ -177,6 +177,76 @@ def read_spectra(path: str | Path) -> SpectrumFile:
     return SpectrumFile(spectra, labels, skipped, str(path))
 
 
+def stream_spectra(path: str | Path, batch: int = 2000) -> Iterator[SpectrumFile]:
+    """Read annotated spectra in batches, so that a collection may be larger than memory.
+
+    Parameters
+    ----------
+    path
+        A Parquet file, a folder of them or a Lance dataset as depthcharge writes them (``spectra_to_parquet``,
+        ``SpectrumDataset``: columns ``precursor_mz``, ``precursor_charge``, ``mz_array``, ``intensity_array`` and the
+        peptide as ``seq``, ``sequence`` or ``peptide``); any other file is read whole by `read_spectra`.
+
+    Raises
+    ------
+    InputError
+        When columns are missing or nothing usable is there.
+    """
+    path = Path(path)
+    names = path.name.lower()
+    if not names.endswith((".parquet", ".pq", ".lance")) and not path.is_dir():
+        yield read_spectra(path)
+        return
+    if not path.exists():
+        raise InputError("no such file", path)
+    index = 0
+    for rows in _record_batches(path, batch):
+        file = _from_rows(rows, index, path)
+        index += rows.num_rows
+        yield file
+
+
+def _record_batches(path: Path, batch: int) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.dataset as arrow
+
+    if path.name.lower().endswith(".lance"):
+        import lance  # comes with depthcharge
+
+        yield from lance.dataset(str(path)).to_batches(batch_size=batch)
+        return
+    try:
+        yield from arrow.dataset(path, format="parquet").to_batches(batch_size=batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"is no Parquet of spectra: {error}", path) from error
+
+
+def _from_rows(rows: Any, start: int, path: Path) -> SpectrumFile:
+    names = set(rows.schema.names)
+    label = next((n for n in ("seq", "sequence", "peptide") if n in names), None)
+    missing = {"precursor_mz", "precursor_charge", "mz_array", "intensity_array"} - names
+    if missing or label is None:
+        wanted = ", ".join(sorted(missing)) or "seq, sequence or peptide"
+        raise InputError(f"lacks the column {wanted}; depthcharge's spectra_to_parquet writes what is read here", path)
+    spectra: list[Spectrum] = []
+    labels: dict[str, str] = {}
+    skipped: list[tuple[int, str, str]] = []
+    for offset, row in enumerate(rows.to_pylist()):
+        fields = {
+            "title": row.get("title") or row.get("scan_id"), "precursor_mz": row["precursor_mz"],
+            "charge": row["precursor_charge"],
+        }  # fmt: skip
+        mz, intensity = (np.asarray(row[n] or [], np.float64) for n in ("mz_array", "intensity_array"))
+        spectrum, reason = _build(start + offset, fields, mz, intensity)
+        if spectrum is None:
+            skipped.append((start + offset, str(fields["title"]), reason))
+            continue
+        spectra.append(spectrum)
+        if row[label]:
+            labels[spectrum.id] = str(row[label])
+    return SpectrumFile(spectra, labels, skipped, str(path))
+
+
 def _build(index: int, fields: Mapping[str, Any], mz: NDArray, intensity: NDArray) -> tuple[Spectrum | None, str]:
     title = str(fields.get("title") or index)
     precursor = fields.get("precursor_mz")

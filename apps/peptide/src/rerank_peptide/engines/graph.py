@@ -306,12 +306,15 @@ def candidates(
     For each spectrum (tokens, score) pairs, best first; scores are comparable between spectra only as far as the
     packaged feature model is.
     """
+    return [rescored(s, paths(s, params), top) for s in spectra]
+
+
+def rescored(
+    spectrum: Spectrum, found: Sequence[tuple[tuple[str, ...], float]], top: int
+) -> list[tuple[tuple[str, ...], float]]:
+    """Score complete paths of a spectrum by their features; return the ``top`` best with their scores."""
     from rerank_peptide.features import complete_scores
 
-    out = []
-    for spectrum in spectra:
-        found = paths(spectrum, params)
-        scores = complete_scores(spectrum, [t for t, _ in found], np.array([s for _, s in found]))
-        order = np.argsort(-scores, kind="stable")[:top]
-        out.append([(found[i][0], float(scores[i])) for i in order])
-    return out
+    scores = complete_scores(spectrum, [t for t, _ in found], np.array([s for _, s in found]))
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [(found[i][0], float(scores[i])) for i in order]
