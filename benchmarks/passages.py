@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from rerank_passages.feedback import rocchio
 from rerank_passages.scorers import Lazy
 
 NDCG = parse("nDCG@10")
+BGE, COLBERT = "bge-small-en-v1.5", "colbert-small-headless"
 Scores = Sequence[FloatArray]
 
 
@@ -36,8 +37,13 @@ class Scored:
     data: Dataset[str, str]
     parts: Mapping[str, Scores]
     cpu: Mapping[str, float]
-    vectors: Sequence[FloatArray]
-    queries: FloatArray
+    vectors: Mapping[str, Sequence[FloatArray]]
+    queries: Mapping[str, FloatArray]
+
+
+PAIRS = {"static": ("static", {}), "cross-encoder": ("cross-encoder", {}), "colbert": ("maxsim", {"model": COLBERT})}
+ENCODERS = {"minilm": {}, "bge": {"model": BGE}}
+"""Packaged models: methods that score pairs, and bi-encoders whose vectors feedback moves."""
 
 
 def scored(folder: Path, keep: Path) -> Scored:
@@ -47,33 +53,34 @@ def scored(folder: Path, keep: Path) -> Scored:
     path = keep / f"{folder.name}.npz"
     kept = dict(np.load(path)) if path.is_file() else {}
     pairs = [(r.query, c.content) for r in data.requests for c in r.candidates]
-    for name in ("static", "cross-encoder"):
+    for name, (method, settings) in PAIRS.items():
         if name not in kept:
-            scorer = domain.method(name).scorer  # type: ignore[attr-defined]
+            scorer = domain.method(method, settings).scorer  # type: ignore[attr-defined]
             scorer.fingerprint()  # loads the model, so that its time is not counted
             start = time.process_time()
             kept[name] = scorer.score(pairs).scores
             kept[f"{name}.cpu"] = np.array(time.process_time() - start)
             np.savez(path, **kept)
     texts = list({t: None for _, t in pairs})
-    if "vectors" not in kept:
-        lazy: Lazy = domain.method("bi-encoder").scorer  # type: ignore[attr-defined]
-        encoder = lazy._get().encoder  # type: ignore[attr-defined]
-        start = time.process_time()
-        kept["vectors"], kept["queries"] = (
-            encoder.encode(texts),
-            encoder.encode_queries([r.query for r in data.requests]),
-        )
-        kept["bi-encoder.cpu"] = np.array(time.process_time() - start)
-        np.savez(path, **kept)
     place = {t: i for i, t in enumerate(texts)}
-    vectors = [kept["vectors"][[place[c.content] for c in r.candidates]] for r in data.requests]
     ends = np.cumsum([len(r.candidates) for r in data.requests])[:-1]
-    parts: dict[str, Scores] = {n: np.split(kept[n].astype(float), ends) for n in ("static", "cross-encoder")}
-    parts["bi-encoder"] = [v @ q for v, q in zip(vectors, kept["queries"], strict=True)]
+    parts: dict[str, Scores] = {n: np.split(kept[n].astype(float), ends) for n in PAIRS}
     parts["first"] = [r.first_stage() for r in data.requests]
-    cpu = {n: float(kept[f"{n}.cpu"]) for n in ("static", "cross-encoder", "bi-encoder")}
-    return Scored(folder.name, data, parts, cpu, vectors, kept["queries"])
+    vectors: dict[str, Sequence[FloatArray]] = {}
+    for name, settings in ENCODERS.items():
+        if f"{name}.vectors" not in kept:
+            lazy: Lazy = domain.method("bi-encoder", settings).scorer  # type: ignore[attr-defined]
+            encoder = lazy._get().encoder  # type: ignore[attr-defined]
+            start = time.process_time()
+            kept[f"{name}.vectors"] = encoder.encode(texts)
+            kept[f"{name}.queries"] = encoder.encode_queries([r.query for r in data.requests])
+            kept[f"{name}.cpu"] = np.array(time.process_time() - start)
+            np.savez(path, **kept)
+        flat = kept[f"{name}.vectors"].astype(float)
+        vectors[name] = [flat[[place[c.content] for c in r.candidates]] for r in data.requests]
+        parts[name] = [v @ q for v, q in zip(vectors[name], kept[f"{name}.queries"], strict=True)]
+    cpu = {n: float(kept[f"{n}.cpu"]) for n in (*PAIRS, *ENCODERS)}
+    return Scored(folder.name, data, parts, cpu, vectors, {n: kept[f"{n}.queries"] for n in ENCODERS})
 
 
 def z(x: FloatArray) -> FloatArray:
@@ -86,12 +93,29 @@ def fused(s: Scored, weights: Mapping[str, float]) -> Scores:
     return [sum(w * z(s.parts[n][i]) for n, w in weights.items()) for i in range(len(s.data.requests))]  # type: ignore[misc]
 
 
-def fed_back(s: Scored, weights: Mapping[str, float], top: int, blend: float) -> Scores:
+@dataclass(frozen=True)
+class Choice:
+    """Weights of z-scores, and feedback: whose vectors, how many passages move the query, and their share (0: none)."""
+
+    weights: Mapping[str, float]
+    encoder: str = "minilm"
+    top: int = 5
+    blend: float = 0.0
+
+    def __str__(self) -> str:
+        weights = ", ".join(f"{n} {w:g}" for n, w in self.weights.items() if w)
+        return weights + (f"; feedback {self.encoder} {self.top}, {self.blend:g}" if self.blend else "")
+
+
+def apply(s: Scored, choice: Choice) -> Scores:
     """Fuse, move the query vector towards the best candidates, and blend its cosines in (method ``feedback``)."""
+    rows = fused(s, choice.weights)
+    if not choice.blend:
+        return rows
     out = []
-    for scores, vectors, query in zip(fused(s, weights), s.vectors, s.queries, strict=True):
-        moved = vectors @ rocchio(query, vectors, scores, top=top, weight=0.7)
-        out.append((1 - blend) * z(scores) + blend * z(moved))
+    for scores, vectors, query in zip(rows, s.vectors[choice.encoder], s.queries[choice.encoder], strict=True):
+        moved = vectors @ rocchio(query, vectors, scores, top=choice.top, weight=0.7)
+        out.append((1 - choice.blend) * z(scores) + choice.blend * z(moved))
     return out
 
 
@@ -106,21 +130,16 @@ def mean(s: Scored, scores: Scores) -> float:
     return float(np.mean(list(ndcg(s, scores).values())))
 
 
-Choice = tuple[dict[str, float], int, float]
-GRID: list[Choice] = [
-    ({"cross-encoder": 1.0, "bi-encoder": b, "first": f}, top, blend)
-    for b, f, (top, blend) in itertools.product(
-        (0.0, 0.1, 0.2, 0.3, 0.5),
-        (0.0, 0.05, 0.1, 0.2, 0.3),
-        [(1, 0.0), *itertools.product((3, 5, 10), (0.1, 0.2, 0.3, 0.4, 0.5))],
+GRID = [
+    Choice({"cross-encoder": 1.0, "bge": g, "minilm": m, "colbert": c, "first": f}, encoder, top, blend)
+    for g, m, c, f, (encoder, top, blend) in itertools.product(
+        (0.0, 0.1, 0.2),
+        (0.0, 0.1, 0.2),
+        (0.0, 0.2),
+        (0.0, 0.05, 0.1),
+        [("minilm", 1, 0.0), *itertools.product(("minilm", "bge"), (3, 5, 10), (0.2, 0.3, 0.4))],
     )
 ]
-
-
-def apply(s: Scored, choice: Choice) -> Scores:
-    """Return the scores that a choice of weights gives."""
-    weights, top, blend = choice
-    return fed_back(s, weights, top, blend) if blend else fused(s, weights)
 
 
 def line(name: str, s: Scored, scores: Scores, seconds: float | None = None) -> None:
@@ -138,9 +157,9 @@ def line(name: str, s: Scored, scores: Scores, seconds: float | None = None) -> 
     )
 
 
-def chosen_on(s: Scored, grid: Sequence[Choice], value: Callable[[Scored, Scores], float] = mean) -> Choice:
+def chosen_on(s: Scored, grid: Sequence[Choice]) -> Choice:
     """Return the choice that is best on a dataset; of equals the first."""
-    return max(grid, key=lambda c: value(s, apply(s, c)))
+    return max(grid, key=lambda c: mean(s, apply(s, c)))
 
 
 def main() -> None:
@@ -151,12 +170,11 @@ def main() -> None:
     args = parser.parse_args()
     a, b = (scored(f, args.keep) for f in args.folders)
     for test, tune in ((a, b), (b, a)):
-        for name in ("first", "static", "bi-encoder", "cross-encoder"):
+        for name in ("first", "static", "minilm", "colbert", "bge", "cross-encoder"):
             line(name, test, test.parts[name], test.cpu.get(name))
-        plain = chosen_on(tune, [c for c in GRID if not c[2]])
-        line(f"fused {list(plain[0].values())}", test, apply(test, plain))
-        best = chosen_on(tune, GRID)
-        line(f"fused, feedback {[*best[0].values(), *best[1:]]}", test, apply(test, best))
+        for grid in ([c for c in GRID if not c.blend], GRID):
+            best = chosen_on(tune, grid)
+            line(str(best), test, apply(test, best))
         print(f"  weights chosen on {tune.name}")
 
 

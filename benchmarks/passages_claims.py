@@ -13,19 +13,35 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rerank_core.measures import evaluate
 from rerank_core.statistics import paired_bootstrap
 from rerank_core.types import Candidate, FloatArray, Gold, Ranking, Request
+from rerank_lm.encoders import BiEncoder
 from rerank_passages.claims.commands import candidates_of
 from rerank_passages.claims.files import Post, read_articles, read_gold, read_posts
 from rerank_passages.claims.measures import MRR, average_precision, hit, reciprocal_rank
 from rerank_passages.claims.mtm import Mtm, MtmParams
 from rerank_passages.claims.ranker import ClaimParams, ClaimRanker, bm25_ranking, compare, memory_scores, open_index
+from rerank_passages.claims.rouge import RougeEncoder, training_pairs
 
 MEASURES = (MRR, average_precision(5), hit(3), hit(5))
+
+
+class Once:
+    """An encoder that keeps what it has encoded."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder, self.kept = encoder, dict[tuple[str, ...], Any]()
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        """Return unit vectors, shape (n_texts, d)."""
+        if tuple(texts) not in self.kept:
+            self.kept[tuple(texts)] = self.encoder.encode(texts)
+        return self.kept[tuple(texts)]
 
 
 def by_scores(ids: Sequence[str], posts: Sequence[Post], scores: FloatArray) -> list[Ranking]:
@@ -90,11 +106,22 @@ def main() -> None:
     difference("over BM25", ours, bm25)
 
     base, train = MtmParams(), candidates_of(known_described, 20)
-    rr = {}
-    for name, mtm in (("mtm", base), ("mtm without patterns", replace(base, patterns=False))):
-        model = Mtm.fit(index.static, articles, known, train, known_gold, mtm)
-        rr[name] = report(name, model.rank(articles, posts, [c[: mtm.depth] for c in candidates]), gold)
-    difference("patterns over none", rr["mtm"], rr["mtm without patterns"])
+    bert = BiEncoder.load(params.bi_encoder, precision="fp32")
+    timer = time.process_time()
+    trained = RougeEncoder.fit(bert, training_pairs(known, articles, known_gold))
+    print(f"  ROUGE-guided encoder trained in {time.process_time() - timer:.0f} CPU-s")
+    for kind, encoder in (
+        ("static", index.static),
+        ("word pieces", RougeEncoder.untrained(bert)),
+        ("ROUGE-guided", trained),
+        ("bi-encoder", Once(index.bi)),
+    ):
+        rr = {}
+        for name, mtm in (("mtm", base), ("mtm, no patterns", replace(base, patterns=False))):
+            model = Mtm.fit(encoder, articles, known, train, known_gold, mtm)
+            rankings = model.rank(articles, posts, [c[: mtm.depth] for c in candidates])
+            rr[name] = report(f"{name}, {kind}", rankings, gold)
+        difference("patterns over none", *rr.values())
 
     memory = memory_scores(posts, known, known_gold, articles)
     report("memory of training posts alone", by_scores(ids, posts, memory), gold)

@@ -1,6 +1,9 @@
 """Fine-tuning the packaged cross-encoder on one TREC year and testing it on the other, loss by loss.
 
     python benchmarks/training.py TRAIN_FOLDER TEST_FOLDER --losses ranknet,listnet --depth 30 -o WORK
+    python benchmarks/training.py TRAIN_FOLDER TEST_FOLDER --layers 6 --losses margin-mse,ranknet --epochs 12 --rate 1e-4 -o WORK
+
+``--layers`` starts from so many of the model's layers, evenly chosen: a student that has yet to learn.
 
 Every trained model stands beside its starting point with a paired bootstrap over the test queries, and beside the
 first stage and an untrained bi-encoder. The test year is never used for stopping: held-out queries of the training
@@ -21,7 +24,7 @@ from rerank_core.measures import parse
 from rerank_core.statistics import paired_bootstrap
 from rerank_core.types import Ranking
 from rerank_lm.encoders import BiEncoder, CrossEncoder
-from rerank_lm.models import MODELS
+from rerank_lm.models import MODELS, resolve_model
 from rerank_lm.training import Recipe
 from rerank_lm.training.trainer import train
 
@@ -52,6 +55,22 @@ def per_query(model: str, folder: Path, depth: int, precision: Any) -> dict[str,
     return {r.id: rows[r.id][0] for r in heads}
 
 
+def student(model: str, layers: int, folder: Path) -> str:
+    """Write a cross-encoder with some of its layers, evenly chosen."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source = resolve_model(model).folder()
+    whole = AutoModelForSequenceClassification.from_pretrained(source)
+    stack = whole.bert.encoder.layer
+    keep = np.linspace(0, len(stack) - 1, layers).round().astype(int)
+    whole.bert.encoder.layer = torch.nn.ModuleList([stack[i] for i in keep])
+    whole.config.num_hidden_layers = layers
+    whole.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return str(folder)
+
+
 def mean(values: dict[str, float]) -> float:
     return float(np.mean(list(values.values())))
 
@@ -70,6 +89,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--list-size", type=int, default=12)
     parser.add_argument("--rate", type=float, default=2e-5)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--patience", type=int, default=4)
+    parser.add_argument("--rewrite-terms", type=int, default=0, help="CAR: terms added to the training queries")
+    parser.add_argument("--layers", type=int, help="start from a student of so many layers")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
@@ -81,6 +104,8 @@ def main() -> None:
     def test(model: str) -> dict[str, float]:
         return per_query(model, args.test, args.test_depth, args.precision)
 
+    if args.layers:
+        args.model = student(args.model, args.layers, args.out / "student")
     start = test(args.model)
     print("| loss | nDCG@10 | difference to the start [95 %] | p | train CPU-s |\n|---|---|---|---|---|", flush=True)
     print(f"| (start, {args.model}) | {mean(start):.4f} (n = {len(start)}) | | | |", flush=True)
@@ -93,10 +118,14 @@ def main() -> None:
             model=args.model,
             data={
                 "folder": str(args.train), "depth": args.depth, "list_size": args.list_size, "held_out": 0.15,
-                "teacher": args.teacher if name in ("distil", "dear") else None,
+                "teacher": args.teacher if name in ("distil", "margin-mse", "dear") else None,
+                "rewrite_terms": args.rewrite_terms,
+                # These losses only tell relevant from not, and TREC DL's grade 1 is "related".
+                "least_gain": 2.0 if name in ("yes-no", "contrastive") else 0.0,
             },
             loss={"name": name, "temperature": 2.0 if name in ("distil", "dear") else 1.0},
-            train={"epochs": args.epochs, "batch": 2, "learning_rate": args.rate, "evaluate_every": 12, "patience": 4,
+            train={"epochs": args.epochs, "batch": args.batch, "learning_rate": args.rate,
+                   "evaluate_every": 12, "patience": args.patience,
                    "save_every": 1000, "threads": args.threads},
         )  # fmt: skip
         begun = time.process_time()

@@ -12,9 +12,11 @@ import time
 
 import pytest
 
+from rerank_core.ablation.inputs import limited
 from rerank_core.ablation.page import drop_rows
 from rerank_core.ablation.suites import read_suite
 from rerank_core.errors import InputError
+from rerank_core.types import Candidate, Dataset, Request
 
 SUITE = """
 name: small
@@ -27,6 +29,16 @@ experiments:
     fuse: [rrf, learned]
     budgets: [{}, {seconds: 0}]
 """
+
+
+def test_requests_are_drawn_by_whole_groups_or_one_by_one():
+    requests = [Request(f"{g}{i}", "q", (Candidate("a", 1), Candidate("b", 2)), g) for g in "xyz" for i in range(5)]
+    data = Dataset(requests, {r.id: {"b": 1.0} for r in requests if not r.id.endswith("0")})
+    whole = limited(data, 3, None, seed=0).requests
+    assert len(whole) == 5 and len({r.group for r in whole}) == 1
+    single = limited(data, 6, 1, seed=0, whole_groups=False)
+    assert len(single.requests) == 6 == len(single.gold) and len({r.group for r in single.requests}) > 1
+    assert all(r.ids == ["a"] for r in single.requests)
 
 
 @pytest.fixture

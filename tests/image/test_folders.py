@@ -327,3 +327,16 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     assert {name: label for name, label, _ in colours} == want, "the one that the ground truth leaves out has no label"
     assert len({colour for *_, colour in colours}) == 5
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_photos_known_by_descriptor_only_still_have_a_report() -> None:
+    from rerank_core.report import examples_of
+    from rerank_core.types import Candidate, Dataset, Ranking, Request
+    from rerank_image.domain import domain
+    from rerank_image.photos import Photo
+
+    photo = Photo(np.eye(1, 4, dtype=np.float32)[0])
+    request = Request("q", photo, (Candidate("a.jpg", photo), Candidate("b.jpg", photo)))
+    ranking = Ranking.from_scores(request, np.array([0.0, 1.0]))
+    (example,) = examples_of(domain, Dataset([request], {"q": {"a.jpg": 1.0}}), {"first": [ranking]})
+    assert example.query == "[q]" and example.lists["first"] == [("[b.jpg]", 0.0, ""), ("[a.jpg]", 1.0, "")]

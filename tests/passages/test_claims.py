@@ -86,6 +86,18 @@ def test_posts_find_their_articles(fitted: tuple[Path, Path, Path], method: str,
         assert all(reason in lines for reason in reasons)
 
 
+def test_mtm_over_vectors_that_learned_from_rouge(tmp_path: Path) -> None:
+    q, a = collection(tmp_path)
+    fit = ["fit-claims", "--queries", q, "--articles", a, "--split", "train", "-o", tmp_path / "m", "--mtm-encoder"]
+    assert isinstance(invoke(*fit, "bert").exception, UsageError)  # type: ignore[attr-defined]
+    assert invoke(*fit, "rouge").exit_code == 0  # type: ignore[attr-defined]
+    args = ("claims", "--queries", q, "--articles", a, "--method", "mtm", "--model", tmp_path / "m")
+    assert invoke(*args, "-o", tmp_path / "o.trec").exit_code == 0  # type: ignore[attr-defined]
+    run = read_run(tmp_path / "o.trec")
+    assert np.mean([max(docs, key=lambda d: docs[d]) == post[1:].split("-")[0] for post, docs in run.items()]) >= 0.9
+    assert invoke(*fit, "static").exit_code == 0 and not (tmp_path / "m" / "rouge.npz").exists()  # type: ignore[attr-defined]
+
+
 def test_wrong_calls_of_claims(fitted: tuple[Path, Path, Path], tmp_path: Path) -> None:
     posts, articles, _ = fitted
     base = ("claims", "--queries", posts, "--articles", articles, "-o", tmp_path / "o.trec")

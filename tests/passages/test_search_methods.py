@@ -248,3 +248,21 @@ def test_multi_hop_readers(tmp_path: Path) -> None:
     (tmp_path / "h.json").write_text(json.dumps([item]))
     data = read_hotpotqa(tmp_path / "h.json")
     assert data.requests[0].ids == ["A", "B"] and data.gold == {"h": {"B": 1.0}}
+
+
+def test_kept_vectors_are_read_once_and_rank_alike(tmp_path: Path) -> None:
+    from rerank_passages.domain import domain
+
+    texts = ("A car has wheels.", "Bread is baked from flour.", "Flour is milled from wheat.")
+    request = Request("q", "what is bread made of", tuple(Candidate(f"d{i}", t) for i, t in enumerate(texts)))
+    plain = domain.method("bi-encoder", {"precision": "fp32"}).rerank([request])[0]
+    settings = {"precision": "fp32", "vectors": str(tmp_path / "kept")}
+    first, second = (domain.method("bi-encoder", settings).rerank([request])[0] for _ in range(2))
+    assert first.ids == second.ids == plain.ids
+    assert first.scores_for(request) == pytest.approx(plain.scores_for(request), abs=1e-3)
+    assert first.cost.prompt_tokens > 0 == second.cost.prompt_tokens
+    for entry in (p for p in (tmp_path / "kept").rglob("*") if p.is_file()):
+        entry.write_bytes(b"torn")
+    assert domain.method("bi-encoder", settings).rerank([request])[0].ids == plain.ids  # damaged ones are made again
+    cascade = domain.method("cascade", {"precision": "fp32", "vectors": str(tmp_path / "kept")})
+    assert cascade.rerank([request])[0].ids[0] == "d1"

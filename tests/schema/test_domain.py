@@ -64,6 +64,8 @@ def test_reranking_is_by_whole_table_pairs() -> None:
     requests = [r for g in ("one", "two") for r in requests_of(Schema(columns), Schema(columns), g)]
     rankings = ColumnReranker(Header()).rerank(requests)
     assert [r.ids[0] for r in rankings] == ["t.age", "t.name", "t.city"] * 2
+    assert [r.ids[0] for r in requests] == ["t.age", "t.name", "t.city"] * 2  # the first stage: like names first
+    assert requests[1].candidates[0].score == 1.0
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class CascadeParams:
     cross_depth: int = 30
     round_size: int = 10
     top: int = 10
-    bi: float = 1.0
+    bi: float = 2.0
     patience: int = 1
     words: int = 40
 

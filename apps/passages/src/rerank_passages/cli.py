@@ -134,6 +134,9 @@ def fit_claims_command(
     articles: ArticlesOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
     split: Annotated[str | None, typer.Option("--split", help="Use only posts of this split.")] = None,
+    mtm_encoder: Annotated[
+        str, typer.Option("--mtm-encoder", help="Sentence vectors of method mtm: static, or rouge (trained here).")
+    ] = "static",
     seed: SeedOption = 0,
     threads: ThreadsOption = 0,
 ) -> None:
@@ -141,7 +144,7 @@ def fit_claims_command(
     set_threads(threads)
     from rerank_passages.claims.commands import fit
 
-    _say(fit(queries, articles, split, out, seed))
+    _say(fit(queries, articles, split, out, seed, mtm_encoder))
 
 
 @app.command("claims")

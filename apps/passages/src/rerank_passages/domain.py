@@ -13,6 +13,7 @@ from rerank_passages.measures import OFFICIAL
 
 _CROSS = {**rerank.ENCODER_DEFAULTS, "model": rerank.CROSS_ENCODER, "max_length": 512}
 _BI = {**rerank.ENCODER_DEFAULTS, "model": rerank.BI_ENCODER}
+_KEPT = {**_BI, "vectors": None}
 _PAIRED = {**rerank.ENCODER_DEFAULTS, "model": rerank.CROSS_ENCODER, "bi_model": rerank.BI_ENCODER}
 _CROSS_NEEDS = (f"model: {rerank.CROSS_ENCODER}",)
 _BI_NEEDS = (f"model: {rerank.BI_ENCODER}",)
@@ -35,8 +36,8 @@ METHODS = {
         "cosine of sentence vectors",
         "Reimers and Gurevych 2019; all-MiniLM-L6-v2",
         _BI_NEEDS,
-        _BI,
-        "1 forward of 6 layers a distinct text",
+        _KEPT,
+        "1 forward of 6 layers a distinct text; vectors: folder where passages' vectors are kept",
     ),
     "maxsim": Method(
         rerank.maxsim,
@@ -84,6 +85,8 @@ METHODS = {
         {
             **_PAIRED,
             "static_model": rerank.STATIC,
+            "vectors": None,
+            "bi": 2.0,
             "bi_depth": 0,
             "cross_depth": 30,
             "round_size": 10,

@@ -4,12 +4,12 @@ Zou et al., "Pre-trained Language Model based Ranking in Baidu Search", KDD 2021
 the square of the length, so reading the two apart in the ``low`` first layers saves ``low * 2 * n_query * n_passage`` products,
 and the passage's lower states do not depend on the query: they are computed once and serve every query. With ``low = 0`` this
 is exactly the cross-encoder it is made from; with more, that model has not learned to read so and wants fine-tuning
-(`Pyramid.module` trains with any loss).
+(any ranking loss over `Pyramid.logits` trains `Pyramid.module`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,33 @@ class Pyramid:
         if not pairs:
             return PairScores(np.empty(0), np.empty(0, dtype=bool), np.empty(0, dtype=np.int64))
         queries, passages, cut = self._tokenise(pairs)
-        kept: dict[tuple[int, tuple[int, ...]], Any] = {}
-        scores = np.zeros(len(pairs))
         with torch.inference_mode():
-            for n, (q, p) in enumerate(zip(queries, passages, strict=True)):
-                start = self.query_tokens or len(q)
-                halves = []
-                for ids, kind, at in ((q, 0, 0), (p, 1, start)):
-                    key = (at, tuple(ids.tolist()))
-                    if key not in kept:
-                        kept[key] = self._low(ids, kind, at)
-                    halves.append(kept[key])
-                if self.query_tokens is None:
-                    kept.pop((start, tuple(p.tolist())))
-                scores[n] = float(self._high(torch.cat(halves, dim=1)))
+            scores = np.array([float(s) for s in self._logits(queries, passages)])
         tokens = np.array([len(q) + len(p) for q, p in zip(queries, passages, strict=True)], dtype=np.int64)
         return PairScores(scores, cut, tokens)
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        """Return the scores as a tensor with gradient, shape (n_pairs,): what a ranking loss trains."""
+        import torch
+
+        queries, passages, _ = self._tokenise(pairs)
+        return torch.stack(list(self._logits(queries, passages)))
+
+    def _logits(self, queries: Sequence[Any], passages: Sequence[Any]) -> Iterator[Any]:
+        import torch
+
+        kept: dict[tuple[int, tuple[int, ...]], Any] = {}
+        for q, p in zip(queries, passages, strict=True):
+            start = self.query_tokens or len(q)
+            halves = []
+            for ids, kind, at in ((q, 0, 0), (p, 1, start)):
+                key = (at, tuple(ids.tolist()))
+                if key not in kept:
+                    kept[key] = self._low(ids, kind, at)
+                halves.append(kept[key])
+            if self.query_tokens is None:
+                kept.pop((start, tuple(p.tolist())))
+            yield self._high(torch.cat(halves, dim=1))
 
     def fingerprint(self) -> str:
         """Return the digest of model and settings."""

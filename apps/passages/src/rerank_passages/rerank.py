@@ -5,6 +5,7 @@ Encoders are loaded on first use, so that building a reranker costs nothing.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -242,7 +243,10 @@ def default(config: Mapping[str, Any]) -> Reranker:
 
 
 def cascade(config: Mapping[str, Any]) -> Reranker:
-    """Make the cascade of student, bi-encoder and cross-encoder."""
+    """Make the cascade of student, bi-encoder and cross-encoder.
+
+    With ``vectors`` (a folder of kept passage vectors) the bi-encoder reads every candidate, unless ``bi_depth`` says less.
+    """
     from rerank_passages.cascade import Cascade, CascadeParams
     from rerank_passages.student import Student
 
@@ -253,11 +257,12 @@ def cascade(config: Mapping[str, Any]) -> Reranker:
 
     encoders = {**ENCODER_DEFAULTS, **{k: v for k, v in config.items() if k in ENCODER_DEFAULTS}}
     params = CascadeParams(
-        **{k: config[k] for k in ("bi_depth", "cross_depth", "round_size", "top", "patience", "words")}
+        **{k: config[k] for k in ("bi", "cross_depth", "round_size", "top", "patience", "words")},
+        bi_depth=config["bi_depth"] or (sys.maxsize if config["vectors"] else 0),
     )
     return Cascade(
         Student(static_encoder),
-        bi_encoder({**encoders, "model": config["bi_model"]}).scorer,
+        bi_encoder({**encoders, "model": config["bi_model"], "vectors": config["vectors"]}).scorer,
         cross_encoder({**encoders, "model": config["model"]}).scorer,
         params,
     )
@@ -331,4 +336,9 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
 def _load_bi(config: Mapping[str, Any]) -> BiEncoder:
     from rerank_lm.encoders import BiEncoder
 
-    return BiEncoder.load(config["model"], **_options(config))
+    encoder = BiEncoder.load(config["model"], **_options(config))
+    if not config.get("vectors"):
+        return encoder
+    from rerank_passages.vectors import Kept
+
+    return Kept(encoder, config["vectors"])

@@ -70,9 +70,16 @@ class ColumnReranker:
 
 
 def requests_of(source: Schema, target: Schema, group: str) -> list[ColumnRequest]:
-    """Turn a table pair into one request a source column; candidates are all target columns in their order."""
-    candidates = tuple(Candidate(c.id, c) for c in target.columns)
-    return [Request(f"{group}:{c.id}", c, candidates, group) for c in source.columns]
+    """Turn a table pair into one request a source column; candidates are all target columns, those of like names first."""
+    from rerank_schema.matchers import Header
+
+    scores = Header().score(source.columns, target.columns).scores
+    out = []
+    for column, row in zip(source.columns, scores, strict=True):
+        best_first = np.argsort(-row, kind="stable")
+        candidates = tuple(Candidate(target.columns[j].id, target.columns[j], score=float(row[j])) for j in best_first)
+        out.append(Request(f"{group}:{column.id}", column, candidates, group))
+    return out
 
 
 def gold_of(source: Schema, target: Schema, gold: GoldPairs, group: str) -> Gold:

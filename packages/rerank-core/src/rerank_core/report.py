@@ -9,14 +9,15 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rerank_core.domain import Domain
+from rerank_core.errors import InputError
 from rerank_core.experiment import FIRST, ORACLE
 from rerank_core.rendering import Picture, Rendering
-from rerank_core.types import Dataset, Ranking
+from rerank_core.types import Candidate, Dataset, Ranking, Request
 
 ALPHA = 0.05
 
@@ -79,13 +80,28 @@ def examples_of(
             s: [(text[x.id], gains.get(x.id, 0.0), x.reason or "") for x in by_id[s][request.id].items[:top]]
             for s in names
         }
-        query = rendering.query(request.query) if rendering is not None else str(request.query)
-        out.append(Example(_short(query), lists))
+        out.append(Example(_query_text(rendering, request), lists))
     return out
 
 
-def _text(rendering: Rendering[Any, Any] | None, candidate: Any) -> str:
-    return _short(rendering.candidate(candidate) if rendering is not None else str(candidate.content))
+def _query_text(rendering: Rendering[Any, Any] | None, request: Request[Any, Any]) -> str:
+    return _rendered(
+        request.id, lambda: rendering.query(request.query) if rendering is not None else str(request.query)
+    )
+
+
+def _text(rendering: Rendering[Any, Any] | None, candidate: Candidate[Any]) -> str:
+    return _rendered(
+        candidate.id, lambda: rendering.candidate(candidate) if rendering is not None else str(candidate.content)
+    )
+
+
+def _rendered(name: str, render: Callable[[], str | Picture]) -> str:
+    """Return what a reader sees; what cannot be shown (a photo known by its descriptor only) goes by its id."""
+    try:
+        return _short(render())
+    except InputError:
+        return _short(f"[{name}]")
 
 
 def _short(content: str | Picture, limit: int = 300) -> str:

@@ -25,10 +25,14 @@ from rerank_passages.claims.ranker import (
 )
 
 METHODS = ("bm25", "mtm", "features", "default", "memory")
+ENCODERS = ("static", "rouge")
+"""What MTM's sentence vectors come from: packaged word vectors, or word pieces that learned from ROUGE."""
 
 
-def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int = 0) -> str:
+def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int = 0, mtm_encoder: str = "static") -> str:
     """Fit the ranker and MTM on one split and write both into a folder; returns what was done, in words."""
+    if mtm_encoder not in ENCODERS:
+        raise UsageError(f"MTM has no encoder {mtm_encoder!r}; encoders: {', '.join(ENCODERS)}")
     checks, posts, gold = read_articles(articles), read_posts(queries, split), read_gold(queries, split)
     check_gold(gold, checks, queries)
     params = ClaimParams()
@@ -36,7 +40,7 @@ def fit(queries: Path, articles: Path, split: str | None, out: Path, seed: int =
     parts = list(compare(index, posts, params.depth))
     ranker = ClaimRanker.fit_compared(index, parts, gold, params, seed)
     out.mkdir(parents=True, exist_ok=True)
-    _fit_mtm(index, checks, posts, parts, gold, out, seed)
+    _fit_mtm(index, checks, posts, parts, gold, out, seed, mtm_encoder)
     ranker.save(out)
     return f"fitted on {len(posts)} posts and {len(checks)} articles -> {out}"
 
@@ -103,20 +107,34 @@ def _fit_mtm(
     gold: Any,
     out: Path,
     seed: int,
+    encoder: str,
 ) -> None:
     from rerank_core.files import atomic_path
     from rerank_passages.claims.mtm import Mtm, MtmParams
+    from rerank_passages.claims.rouge import RougeEncoder, training_pairs
 
     params = MtmParams()
-    mtm = Mtm.fit(index.static, checks, posts, candidates_of(parts, params.depth), gold, params, seed)
+    vectors: Any = index.static
+    (out / "rouge.npz").unlink(missing_ok=True)
+    if encoder == "rouge":
+        assert index.bi is not None
+        vectors = RougeEncoder.fit(index.bi, training_pairs(posts, checks, gold), seed=seed)
+        vectors.save(out / "rouge.npz")
+        vectors = RougeEncoder.load(out / "rouge.npz", index.bi)  # as ranking will see it
+    mtm = Mtm.fit(vectors, checks, posts, candidates_of(parts, params.depth), gold, params, seed)
     with atomic_path(out / "mtm.npz") as path, path.open("wb") as file:
         np.savez(file, memory=mtm.memory, weights=mtm.weights, scale=mtm.scale)
 
 
 def _rank_mtm(index: ClaimIndex, checks: Sequence[Article], posts: Sequence[Post], model: Path) -> list[Ranking]:
     from rerank_passages.claims.mtm import Mtm, MtmParams
+    from rerank_passages.claims.rouge import RougeEncoder
 
     params = MtmParams()
+    vectors: Any = index.static
+    if (model / "rouge.npz").is_file():
+        assert index.bi is not None
+        vectors = RougeEncoder.load(model / "rouge.npz", index.bi)
     with np.load(model / "mtm.npz", allow_pickle=False) as z:
-        mtm = Mtm(index.static, z["memory"], z["weights"], z["scale"], params)
+        mtm = Mtm(vectors, z["memory"], z["weights"], z["scale"], params)
     return mtm.rank(checks, posts, candidates_of(compare(index, posts, params.depth), params.depth))

@@ -14,10 +14,16 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rerank_core.files import atomic_path
+from rerank_core.types import Gold
+from rerank_passages.claims.features import clean
+from rerank_passages.claims.files import Article, Post
 
 if TYPE_CHECKING:
     from rerank_lm.encoders import BiEncoder
@@ -102,6 +108,17 @@ class RougeEncoder:
         table = bert.transformer.model.embeddings.word_embeddings.weight.detach().float().numpy()
         return cls(table.astype(np.float32), bert.transformer.tokenizer)
 
+    def save(self, path: Path) -> None:
+        """Write the word-piece vectors, in half precision."""
+        with atomic_path(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, table=self.table.astype(np.float16))
+
+    @classmethod
+    def load(cls, path: Path, bert: BiEncoder) -> RougeEncoder:
+        """Read what `save` wrote; the tokenizer is that of the encoder it was trained from."""
+        with np.load(path, allow_pickle=False) as z:
+            return cls(z["table"].astype(np.float32), bert.transformer.tokenizer)
+
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Return unit vectors, shape (n_texts, d); zeros for a text without word pieces."""
         out = np.zeros((len(texts), self.table.shape[1]), dtype=np.float32)
@@ -109,6 +126,19 @@ class RougeEncoder:
             if e.ids:
                 out[i] = self.table[e.ids].mean(axis=0)
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+def training_pairs(posts: Sequence[Post], articles: Sequence[Article], gold: Gold) -> list[tuple[str, str]]:
+    """Return every post with every sentence of the articles that answer it."""
+    by_id = {a.id: a for a in articles}
+    return [
+        (clean(p.both), line)
+        for p in posts
+        for a in gold.get(p.id, {})
+        if a in by_id
+        for line in (by_id[a].headline, *by_id[a].sentences)
+        if line
+    ]
 
 
 Row = tuple[list[int], list[int], tuple[float, float]]

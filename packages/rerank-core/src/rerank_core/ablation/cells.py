@@ -33,12 +33,16 @@ class System:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a system on some data of a domain, with a seed and a budget."""
+    """One run: a system on some data of a domain, with a seed and a budget.
+
+    ``whole_groups``: requests are drawn by whole groups, as methods that rank jointly and learned fusions need them.
+    """
 
     domain: str
     data: str
     requests: int | None
     candidates: int | None
+    whole_groups: bool
     system: System
     seed: int
     budget: BudgetSpec
@@ -62,6 +66,7 @@ def spread(suite: Suite, available: Mapping[str, Domain[Any, Any]]) -> list[Cell
     cells: list[Cell] = []
     for e in suite.experiments:
         names = list(available) if e.domains == "all" else e.domains
+        whole_groups = bool(e.methods or e.fuse)  # judges see one request at a time
         for name in names:
             if name not in available:
                 raise UsageError(f"suite {suite.name!r}: domain {name!r} is not installed; {', '.join(available)}")
@@ -69,7 +74,8 @@ def spread(suite: Suite, available: Mapping[str, Domain[Any, Any]]) -> list[Cell
                 for seed in suite.seeds:
                     for system in _systems(e, available[name], seed):
                         cells.extend(
-                            Cell(name, data, e.requests, e.candidates, system, seed, budget) for budget in e.budgets
+                            Cell(name, data, e.requests, e.candidates, whole_groups, system, seed, budget)
+                            for budget in e.budgets
                         )
     return _distinct(cells)
 

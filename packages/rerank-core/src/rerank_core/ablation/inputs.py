@@ -74,7 +74,14 @@ class Inputs:
         """Return the cell's key: content of its input, code, parameters."""
         place = "sample" if cell.data == "sample" else data_version(self._folder(cell.data))
         identity = digest(
-            cell.domain, cell.data, place, cell.requests, cell.candidates, cell.seed, self.code(cell.domain)
+            cell.domain,
+            cell.data,
+            place,
+            cell.requests,
+            cell.candidates,
+            cell.whole_groups,
+            cell.seed,
+            self.code(cell.domain),
         )
         if identity not in self._known:
             dataset = self.load(cell)
@@ -94,16 +101,23 @@ class Inputs:
                 raise UsageError(f"domain {cell.domain!r} reads no data folders")
             else:
                 self._loaded[whole_key] = domain.load(self._folder(cell.data))
-        return limited(self._loaded[whole_key], cell.requests, cell.candidates, cell.seed)
+        return limited(self._loaded[whole_key], cell.requests, cell.candidates, cell.seed, cell.whole_groups)
 
 
-def limited(dataset: Dataset[Any, Any], requests: int | None, candidates: int | None, seed: int) -> Dataset[Any, Any]:
-    """Draw whole groups until there are enough requests; keep the first candidates of each.
+def limited(
+    dataset: Dataset[Any, Any], requests: int | None, candidates: int | None, seed: int, whole_groups: bool = True
+) -> Dataset[Any, Any]:
+    """Draw requests and keep the first candidates of each.
 
-    Requests that are ranked jointly (one ``group``) and those of one split stay together.
+    With ``whole_groups``, those that are ranked jointly (one ``group``) and those of one split stay together: whole groups
+    are drawn until there are enough requests. Otherwise requests that have gold are drawn one by one.
     """
     chosen = list(dataset.requests)
-    if requests is not None and len(chosen) > requests:
+    if requests is not None and len(chosen) > requests and not whole_groups:
+        judged = [r for r in chosen if dataset.gold.get(r.id)] or chosen
+        drawn = np.random.default_rng(seed).permutation(len(judged))[:requests]
+        chosen = [judged[i] for i in sorted(drawn)]
+    elif requests is not None and len(chosen) > requests:
         units: dict[str, list[Any]] = {}
         for r in chosen:
             units.setdefault(r.group or dataset.group_of(r.id), []).append(r)

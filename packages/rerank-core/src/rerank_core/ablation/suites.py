@@ -9,7 +9,7 @@ seeds: [0]
 experiments:
   - domains: all              # or a list of names
     data: sample              # or by domain, the sample and folders below --data: {passages: [sample, text/noveleval_2306]}
-    requests: 100             # at most so many, drawn by split group with the seed
+    requests: 100             # at most so many, drawn with the seed: whole split groups, or, for judges alone, one by one
     methods: demo             # demo, all, or a list of names and {name, set: {key: [values]}}
     judges: [yes-no, first]   # judges of rerank-lm through the domain's rendering
     judge_settings: {model: [smollm2], balanced: [false, true]}

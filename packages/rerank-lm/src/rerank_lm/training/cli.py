@@ -31,7 +31,11 @@ def train(
         for line in estimate(read).lines():
             print(line)
         return
-    outcome = run(read, out, resume=resume, say=say)
+    try:
+        outcome = run(read, out, resume=resume, say=say)
+    except KeyboardInterrupt:
+        say(f"interrupted; the last complete checkpoint stays in {out}, --resume goes on from there")
+        raise typer.Exit(130) from None
     print(f"{outcome.steps} steps, {outcome.stopped}; {outcome.folder}")
     if outcome.start is not None and outcome.end is not None:
         print(
