@@ -149,11 +149,11 @@ def quality(data: Path) -> None:
                 for other in ("score", "hand"):
                     d, low, high, _ = paired_bootstrap(hits[method], hits[other])
                     line += f"   over {other} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
-                sure = [float(reranker.probabilities(np.array([x.score for x in r.items]))[0]) if r.items else 0.0
-                        for r in ranked]  # fmt: skip
-                table = np.array([sure, list(hits[method].values())]).T
+                answered = [r for r in ranked if r.items]
+                sure = [float(reranker.probabilities(np.array([x.score for x in r.items]))[0]) for r in answered]
+                table = np.array([sure, [hits[method][r.id] for r in answered]]).T
                 low, high = bootstrap(table, lambda r: ece(r[:, 0], r[:, 1]))
-                line += f"   ECE {ece(table[:, 0], table[:, 1]):.3f} [{low:.3f}, {high:.3f}]"
+                line += f"   ECE of {len(answered)} {ece(table[:, 0], table[:, 1]):.3f} [{low:.3f}, {high:.3f}]"
             print(line, flush=True)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -187,3 +188,18 @@ def test_ctrl_c_says_what_to_do(example_env, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=example_env, check=False)
     assert done.returncode == 130
     assert "the same command goes on from there" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "asked", "wanted"), [("1", 0, "1"), ("3", 0, "3"), ("3", 2, "2")])
+def test_every_numeric_library_gets_the_same_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, given: str, asked: int, wanted: str
+) -> None:
+    from rerank_core.command import set_threads
+
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    for name in names[1:]:
+        monkeypatch.setenv(name, "9")  # so that it is put back as it was
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(names[0], given)
+    assert set_threads(asked) == int(wanted)
+    assert [os.environ[n] for n in names] == [wanted] * 3

@@ -8,17 +8,8 @@ import pytest
 import torch
 
 from rerank_core.errors import InputError
-from rerank_peptide.axial import (
-    PAD,
-    AxialModel,
-    AxialParams,
-    collate,
-    from_official,
-    load_model,
-    load_weights,
-    save_model,
-    tokenise,
-)
+from rerank_peptide.axial import PAD, AxialModel, AxialParams, collate, tokenise
+from rerank_peptide.axial_io import from_official, load_model, load_weights, save_model
 from rerank_peptide.masses import parse_peptide
 
 SMALL = AxialParams(32, 4, 64, 2, 2, 0.0)

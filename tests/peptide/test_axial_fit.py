@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from rerank_core.errors import InputError, UsageError
-from rerank_peptide.axial import AxialModel, AxialParams, Prediction, load_model, save_model
+from rerank_peptide.axial import AxialModel, AxialParams, Prediction
 from rerank_peptide.axial_fit import axial_loss, fit_axial
+from rerank_peptide.axial_io import load_model, save_model
 from rerank_peptide.axial_rerank import AxialRanker
 from rerank_peptide.config import FitAxial, read_config
 from rerank_peptide.probabilities import posterior

@@ -26,7 +26,8 @@ from rerank_core.files import atomic_path, read_json, write_json
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray
 from rerank_lm.training.parallel import Processes, processes
-from rerank_peptide.axial import AxialModel, AxialParams, Prediction, load_model, parameter_count, save_model
+from rerank_peptide.axial import AxialModel, AxialParams, Prediction, parameter_count
+from rerank_peptide.axial_io import load_model, save_model
 from rerank_peptide.axial_rerank import pick_device
 from rerank_peptide.config import FitAxial
 from rerank_peptide.probabilities import calibrate, posterior

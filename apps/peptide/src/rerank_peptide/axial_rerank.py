@@ -51,7 +51,7 @@ class AxialRanker:
     def __init__(
         self, model: str | None = None, batch_size: int = 32, device: str = "auto", head: str | None = None
     ) -> None:
-        from rerank_peptide.axial import load_model
+        from rerank_peptide.axial_io import load_model
 
         path = Path(model) if model else None
         if path is not None and path.is_dir():

@@ -92,12 +92,17 @@ def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def set_threads(threads: int) -> int:
-    """Bound the threads of numeric libraries that are not loaded yet; returns the number in force."""
-    n = threads or min(2, os.cpu_count() or 1)
+    """Bound the threads of numeric libraries that are not loaded yet; returns the number in force.
+
+    Without a number OMP_NUM_THREADS holds for all of them, else two. It has to reach MKL as well: torch takes MKL's number
+    over OpenMP's, and one thread too many on a busy machine is spent waiting for the others.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    n = threads or (int(given) if given.isdigit() and int(given) else min(2, os.cpu_count() or 1))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if threads or name not in os.environ:
             os.environ[name] = str(n)
-    return int(os.environ["OMP_NUM_THREADS"]) if os.environ["OMP_NUM_THREADS"].isdigit() else n
+    return n
 
 
 def budget_of(calls: int | None, tokens: int | None, seconds: float | None) -> Any:
