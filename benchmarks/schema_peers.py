@@ -5,16 +5,18 @@ Peers run in environments of their own, since they need packages that do not go 
     uv venv MAGNETO && uv pip install --python MAGNETO/bin/python magneto-python==0.2.0 "valentine<1" "pandas<3"
     uv venv VALENTINE && uv pip install --python VALENTINE/bin/python valentine==1.0.1 "pandas<3" scikit-learn
     MAGNETO/bin/python benchmarks/schema_peers.py run DATA OUT --model WEIGHTS --systems magneto-python
-    VALENTINE/bin/python benchmarks/schema_peers.py run DATA OUT --systems coma coma-instances jaccard ...
+    NLTK_DATA=WORDS VALENTINE/bin/python benchmarks/schema_peers.py run DATA OUT --systems coma coma-instances jaccard ...
     python benchmarks/schema_peers.py run DATA OUT --systems header magneto-official magneto default [learned MODEL]
     python benchmarks/schema_peers.py judge DATA OUT -o PEERS.json                # then schema.py DATA --peers PEERS.json
     python benchmarks/schema_peers.py race DATA OUT --model WEIGHTS --peer MAGNETO/bin/python
 
 DATA as for ``schema.py``; WEIGHTS is the folder of the MiniLM weights, MODEL one that ``rerank-schema fit`` wrote (only its
-time is taken). Every pair and system runs in a process of its own with a time limit and an empty vector cache; imports are
-left out of the seconds, loading weights is not. Peers see table after table (all pairs of tables) where a side has several,
-and tables without rows where there is only a schema. Their scores are judged by our measures and decided by Valentine's
-one-to-one filter, as Magneto and names alone are.
+time is taken). Cupid needs WORDS/corpora/wordnet: the files of WordNet 3.0 (Debian's wordnet-base and wordnet-sense-index)
+and its list ``lexnames``. Every pair and system runs in a process of its own with a limit of CPU seconds (imports included)
+and an empty vector cache; imports are left out of the seconds, loading weights is not. Peers see table after table (all pairs
+of tables) where a side has several, and tables without rows where there is only a schema; those that compare values alone are
+not asked then. Their scores are judged by our measures and decided by Valentine's one-to-one filter, as Magneto and names
+alone are.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +36,7 @@ from typing import Any
 
 OURS = ("header", "magneto-official", "magneto", "default", "learned")
 PEERS = ("magneto-python", "coma", "coma-instances", "jaccard", "distribution", "similarity-flooding", "cupid")
+NEED_VALUES = ("coma-instances", "jaccard", "distribution")
 LIMIT = 150
 Row = tuple[str, str, str, str, float]
 Sides = tuple[dict[str, Any], dict[str, Any]]
@@ -50,6 +54,11 @@ def pairs(data: Path) -> list[tuple[str, Path, Path]]:
         target = next(p for folder in (here, family) for n in ("target*", "right*") for p in folder.glob(n))
         out.append((f"{family.name}/{here.name}", source, target))
     return out
+
+
+def schema_only(source: Path) -> bool:
+    """Whether the rows of a source describe columns."""
+    return source.parent.name == "mimic-omop" or source.name.startswith("left")
 
 
 def frames(path: Path) -> dict[str, Any]:
@@ -83,12 +92,16 @@ def magneto(model: Path) -> Callable[[Sides], list[Row]]:
 
 
 def valentine(system: str) -> Callable[[Sides], list[Row]]:
+    from nltk.tokenize import NLTKWordTokenizer
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
     from valentine import algorithms, valentine_match
     from valentine.algorithms.coma.similarity import tfidf
+    from valentine.algorithms.cupid import linguistic_matching
 
-    # NLTK's list is fetched at run time, which fails without a network; scikit-learn ships one.
-    tfidf._english_stopwords = lambda: frozenset(ENGLISH_STOP_WORDS)
+    # NLTK's list is fetched at run time, which fails without a network; scikit-learn ships one. So is the model that
+    # splits sentences before words are split, which names have none of.
+    tfidf._english_stopwords = linguistic_matching._english_stopwords = lambda: frozenset(ENGLISH_STOP_WORDS)
+    linguistic_matching.nltk.word_tokenize = NLTKWordTokenizer().tokenize
     made = {
         "coma": lambda: algorithms.Coma(),
         "coma-instances": lambda: algorithms.Coma(use_instances=True),
@@ -127,22 +140,28 @@ def one(system: str, model: Path, source: Path, target: Path, out: Path) -> None
     else:
         match = magneto(model) if system == "magneto-python" else valentine(system)
         sides = (frames(source), frames(target))
-    spent, begun = time.process_time(), time.perf_counter()
+    spent, begun = cpu_seconds(), time.perf_counter()
     rows = match(sides)
-    figures: dict[str, Any] = {"cpu": time.process_time() - spent, "wall": time.perf_counter() - begun}
+    figures: dict[str, Any] = {"cpu": cpu_seconds() - spent, "wall": time.perf_counter() - begun}
     figures["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     out.write_text(json.dumps({**figures, "matches": rows}), encoding="utf-8")
 
 
+def cpu_seconds() -> float:
+    """Return what this process and its finished children have spent (Distribution solves in one)."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def ours(system: str, model: Path, source: Path, target: Path) -> tuple[Callable[[Any], list[Row]], Any]:
-    import torch  # noqa: F401  (imports are not counted for peers either)
-    import transformers  # noqa: F401
+    if system != "header":
+        import torch  # noqa: F401  (imports are not counted for peers either)
+        import transformers  # noqa: F401
 
     from rerank_schema.readers import read_schema
     from rerank_schema.rerank import make_matcher
 
-    plain = source.parent.name == "mimic-omop" or source.name.startswith("left")
-    sides = [read_schema(p, schema_only=plain) for p in (source, target)]
+    sides = [read_schema(p, schema_only=schema_only(source)) for p in (source, target)]
 
     def match(both: Any) -> list[Row]:
         config = {} if system in ("header", "learned") else {"cache": False}
@@ -164,18 +183,18 @@ def run(args: argparse.Namespace) -> None:
             place = args.out / f"{system}@{name.replace('/', '@')}.json"
             if place.exists() or (args.only and args.only not in name):
                 continue
+            if system in NEED_VALUES and schema_only(source):
+                place.write_text(json.dumps({"valueless": True}), "utf-8")
+                continue
             command = [sys.executable, __file__, "one", system, args.model or "-", source, target, place]
-            try:
-                with tempfile.TemporaryDirectory() as cache:
-                    env = dict(os.environ, XDG_CACHE_HOME=cache)
-                    done = subprocess.run(
-                        [*map(str, command)], timeout=args.limit, capture_output=True, text=True, env=env
-                    )
-                said = done.stderr.strip().splitlines()[-1:] if done.returncode else ["done"]
-            except subprocess.TimeoutExpired:
-                said = [f"no answer in {args.limit} s"]
+            with tempfile.TemporaryDirectory() as cache:
+                env = dict(os.environ, XDG_CACHE_HOME=cache)
+                limits = lambda: resource.setrlimit(resource.RLIMIT_CPU, (args.limit, args.limit + 5))  # noqa: E731
+                done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=env, preexec_fn=limits)
+            said = done.stderr.strip().splitlines()[-1:] if done.returncode else ["done"]
             if not place.exists():
-                late = "no answer" in said[0] if said else False
+                late = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+                said = [f"no answer in {args.limit} CPU-s"] if late else said
                 place.write_text(json.dumps({"late" if late else "failed": args.limit if late else said}), "utf-8")
             print(system, name, *said, flush=True)
 
@@ -208,7 +227,7 @@ def judge(args: argparse.Namespace) -> None:
             whole = family if family == pair.name else f"{family}@{pair.name}"
             for place in sorted(args.folder.glob(f"*@{whole}.json")):
                 system, found = place.name.split("@")[0], json.loads(place.read_text("utf-8"))
-                row = {k: found[k] for k in ("cpu", "wall", "mib", "late", "failed") if k in found}
+                row = {k: found[k] for k in ("cpu", "wall", "mib", "late", "failed", "valueless") if k in found}
                 if system not in OURS and "matches" in found:
                     several = tuple(len({c.table for c in s.columns}) > 1 for s in (pair.source, pair.target))
                     row |= with_valentine_decision(pair, Stored(found["matches"], several))[0]

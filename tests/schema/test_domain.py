@@ -121,6 +121,10 @@ def test_the_default_finds_what_names_hide(pair: tuple[Path, Path, Path], tmp_pa
     rows = {r["measure"]: r["value"] for r in json.loads(run("eval", out, "--gold", gold, "--json").stdout)}
     assert rows["MRR"] == 1.0
     assert "shared values (f, m)" in out.read_text()
+    arguments = ["match", *map(str, (left, right, "-o", tmp_path / "again.csv"))]
+    again = f"import sys; sys.modules['torch'] = None; from rerank_schema.cli import app; app({arguments})"
+    subprocess.run([sys.executable, "-c", again], env=ENV, check=True)  # all vectors are known: no model is loaded
+    assert (tmp_path / "again.csv").read_bytes() == out.read_bytes()
     asked = run("match", left, right, "-o", out, "--dry-run").stdout
     assert "41" in asked
     asked = run("match", left, right, "-o", out, "--dry-run", "--names-only").stdout

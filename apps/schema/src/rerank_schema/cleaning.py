@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,16 @@ class Cleaned:
     counts: NDArray[np.int64]
     type: str
 
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The values as text."""
+        return tuple(map(str, self.values))
+
+    @cached_property
+    def text_set(self) -> frozenset[str]:
+        """The same to look up."""
+        return frozenset(self.texts)
+
 
 def clean_cell(value: Any) -> Any:
     """Return the cleaned value, or None where Magneto sees a missing one.
@@ -63,12 +74,16 @@ def clean_cell(value: Any) -> Any:
     Text: a blank between a lower-case and an upper-case letter, then lower case, then every character that is neither
     an ASCII letter, a digit nor white space becomes a blank. Other values stay as they are.
     """
-    if str(value).lower() in NULLS:
+    if isinstance(value, str):
+        return _clean_text(value)
+    return None if str(value).lower() in NULLS else value
+
+
+@lru_cache(maxsize=1 << 14)  # columns share values
+def _clean_text(value: str) -> str | None:
+    if value.lower() in NULLS:
         return None
-    if not isinstance(value, str):
-        return value
-    text = _OTHER.sub(" ", _CAMEL.sub(r"\1 \2", value).strip().lower())
-    return text or None
+    return _OTHER.sub(" ", _CAMEL.sub(r"\1 \2", value).strip().lower()) or None
 
 
 def clean(column: Column) -> Cleaned:

@@ -48,21 +48,26 @@ def pair_features(
     scores = np.where(np.isnan(scored.scores), -np.inf, scored.scores)
     if not scores.size:
         return {}
-    row_best, row_next = _two_best(scores)
-    column_best, column_next = _two_best(scores.T)
-    out = {}
-    for s, targets in enumerate(tops):
-        for t in targets:
-            value = float(scores[s, t])
-            in_row, in_column = value >= row_best[s], value >= column_best[t]
-            row_gap = value - (row_next[s] if in_row else row_best[s])
-            column_gap = value - (column_next[t] if in_column else column_best[t])
-            evidence = scored.evidence(s, t)
-            similarity = evidence.get("similarity", value)
-            gaps = [float(np.clip(np.nan_to_num(g, posinf=1.0), -1, 1)) for g in (row_gap, column_gap)]
-            known = dict(zip(FEATURES, (value, similarity, *gaps, float(in_row), float(in_column)), strict=True))
-            out[s, t] = np.array([known[n] if n in known else evidence.get(n, 0.0) for n in names])
-    return out
+    rows = np.repeat(np.arange(len(tops)), [len(row) for row in tops])
+    columns = np.array([t for row in tops for t in row], dtype=np.int64)
+    values = scores[rows, columns]
+    (row_best, row_next), (column_best, column_next) = _two_best(scores), _two_best(scores.T)
+    known = {"score": values}
+    for gap, best, second in (
+        ("row", row_best[rows], row_next[rows]),
+        ("column", column_best[columns], column_next[columns]),
+    ):
+        first = values >= best
+        distance = values - np.where(first, second, best)
+        known[f"{gap}_gap"] = np.clip(np.nan_to_num(distance, posinf=1.0), -1, 1)
+        known[f"best_in_{gap}"] = first.astype(np.float64)
+    pairs = list(zip(rows.tolist(), columns.tolist(), strict=True))
+    if asked := [n for n in names if n not in known]:
+        evidence = [scored.evidence(s, t) for s, t in pairs]
+        for name in asked:
+            absent = values.tolist() if name == "similarity" else [0.0] * len(pairs)
+            known[name] = np.array([e.get(name, a) for e, a in zip(evidence, absent, strict=True)])
+    return dict(zip(pairs, np.stack([known[n] for n in names], axis=1).astype(np.float64), strict=True))
 
 
 def _two_best(scores: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

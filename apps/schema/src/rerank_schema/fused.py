@@ -6,7 +6,7 @@ that resembles everything loses and scores compare between source columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from rerank_schema.structure import WEIGHT, with_tables
 from rerank_schema.tables import Column
 
 BLOCK = 512
+ASKED = 64
+"""Source columns whose signals are computed at once when evidence is asked for."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,45 @@ def fuse(used: Sequence[Signal], n_source: int, n_target: int) -> Matrix:
 
 
 class _Evidence:
-    """Signal values of single pairs; keeps the rows of the last source column asked for."""
+    """Signal values of single pairs; keeps those of the last block of source columns asked for."""
 
     def __init__(self, used: Sequence[Signal], mean: Matrix) -> None:
-        self._used, self._mean = used, mean
-        self._row: int = -1
-        self._values: dict[str, np.ndarray] = {}
+        self.mean = mean
+        self.names = (*(s.name for s in used), "similarity")
+        self._used = used
+        self._start = -1
+        self._values: dict[str, Matrix] = {}
 
     def __call__(self, source: int, target: int) -> Mapping[str, float]:
-        if source != self._row:
-            self._values = {s.name: s.rows(source, source + 1)[0] for s in self._used}
-            self._row = source
-        return {name: float(row[target]) for name, row in self._values.items()} | {
-            "similarity": float(self._mean[source, target])
-        }
+        return _Pair(self, source, target)
+
+    def signal(self, name: str, source: int, target: int) -> float:
+        """Return one signal's value."""
+        start = source - source % ASKED
+        if start != self._start:
+            stop = min(start + ASKED, len(self.mean))
+            self._values = {s.name: s.rows(start, stop) for s in self._used}
+            self._start = start
+        return float(self._values[name][source - start, target])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair(Mapping[str, float]):
+    """The evidence of one pair, computed when a value is asked for: decisions want the similarity alone."""
+
+    whole: _Evidence
+    source: int
+    target: int
+
+    def __getitem__(self, name: str) -> float:
+        if name == "similarity":
+            return float(self.whole.mean[self.source, self.target])
+        if name not in self.whole.names:
+            raise KeyError(name)
+        return self.whole.signal(name, self.source, self.target)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole.names)
+
+    def __len__(self) -> int:
+        return len(self.whole.names)

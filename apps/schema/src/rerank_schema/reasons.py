@@ -26,12 +26,12 @@ def reason(
     cleaned
         The two cleaned columns; None where values may not be shown.
     """
-    strongest = sorted(((v, k) for k, v in evidence.items() if k in words and k != "overlap"), reverse=True)[:_SHOWN]
-    parts = [f"{words[name]} {value:.2f}" for value, name in strongest if value > 0]
+    told = [(name, value) for name, value in evidence.items() if name in words and name != "overlap"]
+    told.sort(key=lambda item: -round(item[1], 5))  # rounding errors do not order what is the same
+    parts = [f"{words[name]} {value:.2f}" for name, value in told[:_SHOWN] if value > 0]
     if cleaned is not None:
         left, right = cleaned
-        held = {str(v) for v in right.values}
-        shared = [str(v) for v in left.values if str(v) in held]
+        shared = [v for v in left.texts if v in right.text_set]
         if shared:
             parts.append(f"{len(shared)} shared values ({', '.join(s[:30] for s in shared[:_SHOWN])})")
         if left.values and right.values:

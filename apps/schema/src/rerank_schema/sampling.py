@@ -7,6 +7,7 @@ each column draws from a generator of its own.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -80,6 +81,7 @@ def _sorted(values: list[Any]) -> list[Any]:
         return sorted(values, key=str)
 
 
+@lru_cache(maxsize=1 << 14)  # columns share values
 def _uniform(text: str) -> float:
     return (murmur3(text.encode("utf-8", "surrogatepass"), _SEED) * _GOLDEN) % 1.0
 
