@@ -170,7 +170,7 @@ def report(table: dict[str, dict[str, dict[str, float]]], peers: Path | None) ->
             done = [r for r in mine if "MRR" in r]
             late = [
                 f"{len(w)} {words}"
-                for k, words in (("late", "out of time"), ("failed", "failed"))
+                for k, words in (("late", "out of time"), ("failed", "failed"), ("valueless", "without values"))
                 if (w := [r for r in mine if k in r])
             ]
             if mine and (done or late):
