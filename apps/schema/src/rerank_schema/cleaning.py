@@ -31,6 +31,8 @@ NULLS = frozenset(
 
 _CAMEL = re.compile(r"([a-z])([A-Z])")
 _OTHER = re.compile(r"[^a-zA-Z0-9\s]")
+SHORT = 100
+"""Columns share values: what was made of texts up to so many characters is remembered, longer ones would fill memory."""
 
 KEY_AFFIXES = (
     "id", "identifier", "key", "uuid", "gid", "sid", "token", "serial", "code", "hash", "primary_key", "foreign_key",
@@ -75,15 +77,17 @@ def clean_cell(value: Any) -> Any:
     an ASCII letter, a digit nor white space becomes a blank. Other values stay as they are.
     """
     if isinstance(value, str):
-        return _clean_text(value)
+        return _clean_short(value) if len(value) <= SHORT else _clean_text(value)
     return None if str(value).lower() in NULLS else value
 
 
-@lru_cache(maxsize=1 << 14)  # columns share values
 def _clean_text(value: str) -> str | None:
     if value.lower() in NULLS:
         return None
     return _OTHER.sub(" ", _CAMEL.sub(r"\1 \2", value).strip().lower()) or None
+
+
+_clean_short = lru_cache(maxsize=1 << 14)(_clean_text)
 
 
 def clean(column: Column) -> Cleaned:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank_schema.cleaning import Cleaned
+from rerank_schema.cleaning import SHORT, Cleaned
 
 SamplingMode = Literal[
     "mixed", "frequent", "random", "weighted", "priority_sampling", "consistent_sampling", "coordinated"
@@ -54,7 +54,7 @@ def sample(cleaned: Cleaned, mode: str = "mixed", n: int = 10, seed: int = 42) -
         p = cleaned.counts / cleaned.counts.sum() if mode == "weighted" else None
         chosen = [str(values[i]) for i in rng.choice(len(values), size=n, replace=False, p=p)]
         return chosen if mode == "weighted" else sorted(chosen)
-    u = np.array([_uniform(str(v)) for v in values])
+    u = np.array([(_uniform_short if len(v) <= SHORT else _uniform)(v) for v in map(str, values)])
     key = u if mode != "priority_sampling" else cleaned.counts / np.maximum(u, np.finfo(float).tiny)
     return [str(values[i]) for i in np.argsort(-key, kind="stable")[:n]]
 
@@ -81,9 +81,11 @@ def _sorted(values: list[Any]) -> list[Any]:
         return sorted(values, key=str)
 
 
-@lru_cache(maxsize=1 << 14)  # columns share values
 def _uniform(text: str) -> float:
     return (murmur3(text.encode("utf-8", "surrogatepass"), _SEED) * _GOLDEN) % 1.0
+
+
+_uniform_short = lru_cache(maxsize=1 << 14)(_uniform)
 
 
 def murmur3(data: bytes, seed: int = 0) -> int:
