@@ -1,7 +1,8 @@
 """Speed and quality of rerank-peptide: ``python benchmarks/peptide.py speed|read|quality|six|realism [--data FOLDER]``.
 
 All but ``speed`` read development data that is not part of the project (see docs/peptide.md). Each prints a table; times are
-CPU seconds of one thread. benchmarks/peptide_axial.py has the axial network's own figures.
+CPU seconds of one thread. benchmarks/peptide_axial.py has the axial network's own figures, benchmarks/peptide_official.py
+its speed beside the official program's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def speed() -> None:
     import torch
 
     from rerank_peptide.axial import AxialModel, AxialParams, collate, tokenise
+    from rerank_peptide.axial_predict import predict
     from rerank_peptide.engines import graph
     from rerank_peptide.matching import pmd_pairs
     from rerank_peptide.proteins import TEXTBOOK, digest
@@ -56,22 +57,8 @@ def speed() -> None:
     batch = collate([p.astype(np.float32) for p in peaks], [1500.0] * 32, [2] * 32, tokens)
     with torch.inference_mode():
         start = time.process_time()
-        ours = net(*batch).pmd
+        predict(net, *batch)
         timed("axial forward, official size, 6 candidates", 32, "spectra", start)
-        for layer in net.layers:
-            layer._cross = partial(_one_memory_a_row, layer)
-        start = time.process_time()
-        theirs = net(*batch).pmd
-        timed("the same with the spectrum repeated a row", 32, "spectra", start)
-    print(f"largest difference of the two: {float((ours - theirs).abs().max()):.1e}")
-
-
-def _one_memory_a_row(layer: Any, x: Any, memory: Any, padding: Any) -> Any:
-    """Cross-attention as the paper's evaluation code does it: every candidate brings its own copy of the spectrum."""
-    b, r, c, d = x.shape
-    memory, padding = memory.repeat_interleave(r, 0), padding.repeat_interleave(r, 0)
-    out, _ = layer.cross(x.reshape(b * r, c, d), memory, memory, key_padding_mask=padding, need_weights=False)
-    return out.reshape(b, r, c, d)
 
 
 def read(data: Path) -> None:

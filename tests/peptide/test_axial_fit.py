@@ -35,7 +35,7 @@ def config(folder: Path, text: str) -> FitAxial:
 
 def said(match: list[list[float]]) -> Prediction:
     m = torch.tensor(match)
-    return Prediction(torch.zeros_like(m), torch.zeros(*m.shape, 3), m, m, m, m)
+    return Prediction(torch.zeros_like(m), torch.zeros(*m.shape, 3), m)
 
 
 def test_match_loss_is_the_cross_entropy_of_this_one_or_none(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
 
     def __init__(self, p: AxialParams) -> None:
         super().__init__(p.dim, p.heads, p.feedforward, p.encoder_layers, p.dropout, _Peaks(p.dim))
-        # A prototype of torch's that warns on every run; it sets the memory of padding, which nobody reads, to 0.
-        self.transformer_encoder.use_nested_tensor = p.parity
+        # A prototype of torch's that warns on every run.
+        self.transformer_encoder.use_nested_tensor = False
         self.zero_peak = nn.Parameter(torch.randn(1))
         self.mass_peak = nn.Parameter(torch.randn(1))
 
@@ -126,7 +126,9 @@ class SpectrumEncoder(SpectrumTransformerEncoder):
         second = torch.stack([mass, self.mass_peak.expand(n)], dim=1)
         x = self.peak_encoder(torch.cat([first[:, None], second[:, None], spectra], dim=1))
         mask = torch.cat([padding.new_zeros(n, 2), padding], dim=1)
-        return self.transformer_encoder(x, src_key_padding_mask=mask), mask
+        # Attention without a mask is a tenth faster; asking for one that is not needed would stall training.
+        needed = self.training or bool(padding.any())
+        return self.transformer_encoder(x, src_key_padding_mask=mask if needed else None), mask
 
 
 class Embedding(nn.Module):
@@ -251,10 +253,17 @@ class Layer(nn.Module):
         return x + self.dropout(self.fc2(self.dropout(nn.functional.gelu(self.fc1(self.norm(x))))))
 
     def _cross(self, x: Tensor, memory: Tensor, memory_padding: Tensor) -> Tensor:
-        # All rows of a spectrum ask the same memory: one long query sequence instead of one memory copy a row.
+        # All rows of a spectrum ask the same memory: one long query sequence instead of one memory copy a row. The
+        # attention is the module's own, written out: its way of splitting heads copies keys and values, which costs
+        # as much as projecting them.
         b, r, c, d = x.shape
-        out, _ = self.cross(x.reshape(b, r * c, d), memory, memory, key_padding_mask=memory_padding, need_weights=False)
-        return out.reshape(b, r, c, d)
+        m, h = self.cross, self.cross.num_heads
+        weights, biases = m.in_proj_weight.split([d, 2 * d]), m.in_proj_bias.split([d, 2 * d])
+        q = nn.functional.linear(x, weights[0], biases[0]).view(b, r * c, h, -1).transpose(1, 2)
+        k, v = nn.functional.linear(memory, weights[1], biases[1]).view(b, -1, 2, h, d // h).permute(2, 0, 3, 1, 4)
+        dropout = m.dropout if self.training else 0.0
+        out = nn.functional.scaled_dot_product_attention(q, k, v, ~memory_padding[:, None, None], dropout)
+        return m.out_proj(out.transpose(1, 2).reshape(b, r, c, d))
 
 
 @dataclass(frozen=True)
@@ -267,17 +276,12 @@ class Prediction:
         Shape (batch, rows), lower is better.
     rmd
         Shape (batch, rows, columns); column 0 is the class column.
-    embedding, memory, memory_padding
-        Intermediate values, for tests.
     match
         Shape (batch, rows): the logit that the candidate is right, against 0 for none; None without that head.
     """
 
     pmd: Tensor
     rmd: Tensor
-    embedding: Tensor
-    memory: Tensor
-    memory_padding: Tensor
     match: Tensor | None = None
 
 
@@ -324,10 +328,22 @@ class AxialModel(nn.Module):
             With ``params.evidence``: (batch, rows, columns, 37) and (batch, rows, 44).
         """
         memory, memory_padding = self.encoder(spectra, mass)
-        embedded = self.embedding(tokens, mass, charge)
+        return self.decode(memory, memory_padding, mass, charge, tokens, sites, summary)
+
+    def decode(
+        self,
+        memory: Tensor,
+        memory_padding: Tensor,
+        mass: Tensor,
+        charge: Tensor,
+        tokens: Tensor,
+        sites: Tensor | None = None,
+        summary: Tensor | None = None,
+    ) -> Prediction:
+        """Predict from the encoder's output."""
         padding = tokens == PAD
         positions = (~padding).cumsum(dim=2) * (~padding) + PAD
-        x = embedded + self.position(positions)
+        x = self.embedding(tokens, mass, charge) + self.position(positions)
         if self.evidence is not None:
             if sites is None or summary is None:
                 raise ValueError("this model needs evidence: sites and summary")
@@ -339,7 +355,7 @@ class AxialModel(nn.Module):
         x = self.after(x)
         head = x[:, :, 0]
         match = None if self.match is None else self.match(head)[..., 0]
-        return Prediction(self.pmd(head)[..., 0], self.rmd(x)[..., 0], embedded, memory, memory_padding, match)
+        return Prediction(self.pmd(head)[..., 0], self.rmd(x)[..., 0], match)
 
 
 def tokenise(candidates: Sequence[Sequence[str]], fold_isoleucine: bool = True) -> np.ndarray:

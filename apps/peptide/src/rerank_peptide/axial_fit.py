@@ -26,6 +26,7 @@ from rerank_core.files import atomic_path, read_json, write_json
 from rerank_core.reranker import digest
 from rerank_core.types import FloatArray
 from rerank_lm.training.parallel import Processes, processes
+from rerank_peptide import axial_predict
 from rerank_peptide.axial import AxialModel, AxialParams, Prediction, parameter_count
 from rerank_peptide.axial_io import load_model, save_model
 from rerank_peptide.axial_rerank import pick_device
@@ -191,7 +192,7 @@ def train_axial(
         torch.manual_seed(config.seed * 1_000_003 + step)
         batch = {k: v.to(device, non_blocking=True) for k, v in arrays.items()}
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            said = _forward(model, batch)
+            said = model(*_inputs(batch))
         loss = axial_loss(_float(said), batch, config)
         optimiser.zero_grad()
         loss.backward()
@@ -222,8 +223,8 @@ def _progress(step: int, loss: float, seconds: float, start: int, config: FitAxi
     return f"step {step}/{config.steps} loss {loss:.4f} ({seconds:.0f} s, {left:.0f} s left)"
 
 
-def _forward(model: AxialModel, batch: Batch) -> Prediction:
-    return model(batch["peaks"], batch["mass"], batch["charge"], batch["tokens"], batch["sites"], batch["summary"])
+def _inputs(batch: Batch) -> tuple[Tensor, ...]:
+    return tuple(batch[k] for k in ("peaks", "mass", "charge", "tokens", "sites", "summary"))
 
 
 def _float(said: Prediction) -> Prediction:
@@ -256,7 +257,9 @@ def predict(
         chosen = list(range(begin, min(begin + batch_size, len(store))))
         arrays = store.batch(chosen, 10**6, None)
         with torch.inference_mode():
-            said = _forward(model, {k: torch.from_numpy(v).to(device) for k, v in arrays.items()})
+            said = axial_predict.predict(
+                model, *_inputs({k: torch.from_numpy(v).to(device) for k, v in arrays.items()})
+            )
         pmd = said.pmd.float().cpu().numpy().astype(np.float64)
         match = None if said.match is None else said.match.float().cpu().numpy().astype(np.float64)
         for row, there in enumerate(arrays["is_row"]):

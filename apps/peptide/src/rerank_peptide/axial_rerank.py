@@ -90,6 +90,7 @@ class AxialRanker:
         import torch
 
         from rerank_peptide.axial import collate, preprocess, tokenise
+        from rerank_peptide.axial_predict import predict
         from rerank_peptide.evidence import evidence
 
         out: list[FloatArray] = [np.empty(0) for _ in requests]
@@ -112,7 +113,7 @@ class AxialRanker:
                 else None,
             )
             with torch.inference_mode():
-                said = self.model(*(x.to(self.device) for x in batch))
+                said = predict(self.model, *(x.to(self.device) for x in batch))
             by = said.match if self.head == "match" and said.match is not None else -said.pmd
             scores, rmd = by.float().cpu().numpy(), said.rmd.float().cpu().numpy()
             for row, i in enumerate(part):
