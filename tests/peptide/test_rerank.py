@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.types import Candidate, Dataset, Request
+from rerank_peptide.data import join, log_prior
 from rerank_peptide.domain import domain
 from rerank_peptide.masses import parse_peptide, to_proforma
 from rerank_peptide.measures import judge, precision_coverage_auc, spectrum_rows
 from rerank_peptide.mztab import Prediction
 from rerank_peptide.probabilities import confidence
+from rerank_peptide.spectra import SpectrumFile
+from rerank_peptide.tables import CandidateFile, Hit
 
 METHODS = [m for m in domain.methods if m not in ("default",)]
 
@@ -62,6 +65,55 @@ def test_engine_names_do_not_change_the_scores(small: Dataset[Any, Any]) -> None
         r, candidates=tuple(replace(c, features={"rank:other": i + 1.0}) for i, c in enumerate(r.candidates))
     )
     assert [x.score for x in reranker.rerank([r])[0].items] == [x.score for x in reranker.rerank([renamed])[0].items]
+
+
+def beams(small: Dataset[Any, Any], scores: dict[str, float], engine: str) -> tuple[SpectrumFile, CandidateFile]:
+    spectrum = small.requests[0].query
+    hits = [
+        Hit(engine, ("index", str(spectrum.index)), i, parse_peptide(p), s, p)
+        for i, (p, s) in enumerate(scores.items(), 1)
+    ]
+    return SpectrumFile([spectrum]), CandidateFile(engine, "x", hits)
+
+
+def test_scores_that_are_probabilities_are_recognised(small: Dataset[Any, Any]) -> None:
+    def prior(*files: tuple[SpectrumFile, CandidateFile]) -> dict[str, float]:
+        r = join(files[0][0], [f for _, f in files]).requests[0]
+        return dict(zip((c.id for c in r.candidates), log_prior(r), strict=True))
+
+    log = prior(beams(small, {"PEPTLDEK": -0.5, "PEPTIDEK": -1.5, "PEPTVEEK": -3.0}, "a"))
+    # The two that differ in I and L are one peptide: its probability is their sum.
+    assert log["PEPTLDEK"] - log["PEPTVEEK"] == pytest.approx(np.log(np.exp(-0.5) + np.exp(-1.5)) + 3.0)
+    plain = prior(beams(small, {"PEPTIDEK": 0.6, "PEPTVEEK": 0.2}, "a"))
+    assert plain["PEPTIDEK"] - plain["PEPTVEEK"] == pytest.approx(np.log(3))
+    for other in (
+        {"PEPTIDEK": 0.9, "PEPTVEEK": 0.8},  # sum above 1
+        {"PEPTIDEK": 12.0, "PEPTVEEK": 3.0},
+        {"PEPTIDEK": -90.0, "PEPTVEEK": -99.0},  # a negative score of some other kind
+        {"PEPTIDEK": 0.5},  # a single candidate tells nothing
+    ):
+        assert not any(prior(beams(small, other, "a")).values())
+    both = prior(
+        beams(small, {"PEPTIDEK": -0.1, "PEPTVEEK": -4.0}, "a"), beams(small, {"EPPTIDEK": 9.0, "PEPTIDEK": 7.0}, "b")
+    )
+    assert both["PEPTIDEK"] > both["EPPTIDEK"] > both["PEPTVEEK"]
+    stranger = prior(
+        beams(small, {"PEPTIDEK": -0.1, "PEPTVEEK": -4.0}, "a"), beams(small, {"EPPTIDEK": 9.0, "EPPTVEEK": 7.0}, "b")
+    )
+    # An engine that never proposes what the sure one believes in is believed less.
+    assert stranger["EPPTIDEK"] - stranger["PEPTIDEK"] < both["EPPTIDEK"] - both["PEPTIDEK"]
+
+
+def test_default_follows_a_sure_engine_where_the_spectrum_does_not_decide(small: Dataset[Any, Any]) -> None:
+    weak = {"PEPTLDEK": -3.0, "EPPTLDEK": -0.06}
+    spectra, candidates = beams(small, weak, "a")
+    request = join(spectra, [candidates]).requests[0]
+    bare = replace(request, candidates=tuple(replace(c, features={}) for c in request.candidates))
+    method = domain.method("default")
+    by = {x.id: x.score for x in method.rerank([request])[0].items}
+    without = {x.id: x.score for x in method.rerank([bare])[0].items}
+    moved = (by["EPPTLDEK"] - by["PEPTLDEK"]) - (without["EPPTLDEK"] - without["PEPTLDEK"])  # type: ignore[operator]
+    assert moved == pytest.approx(2.94, abs=1e-3)
 
 
 @settings(deadline=None)

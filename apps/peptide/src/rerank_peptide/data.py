@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from rerank_core.errors import InputError
-from rerank_core.types import Candidate, Dataset, Request
+from rerank_core.types import Candidate, Dataset, FloatArray, Request
 from rerank_peptide.masses import ISOTOPE, PeptideError, fold, parse_peptide, peptide_mass, to_proforma
 from rerank_peptide.spectra import Spectrum, SpectrumFile, read_spectra
 from rerank_peptide.tables import CandidateFile, Hit, Key, read_candidates
@@ -71,7 +72,8 @@ def join(spectra: SpectrumFile, files: Sequence[CandidateFile], limit: int | Non
     """Bring spectra and candidates together.
 
     Candidates that differ in I and L only, or that several engines propose, become one; the engines' ranks and scores
-    stay as features ``rank:ENGINE`` and ``score:ENGINE``.
+    stay as features ``rank:ENGINE`` and ``score:ENGINE``, and ``probability:ENGINE`` where some engine's scores are
+    probabilities.
 
     Raises
     ------
@@ -85,7 +87,11 @@ def join(spectra: SpectrumFile, files: Sequence[CandidateFile], limit: int | Non
         notes += _collect(file, lookup, hits, spectra.path)
     engines = tuple(dict.fromkeys(h.engine for found in hits.values() for h in found))
     quantile = _quantiles([h for found in hits.values() for h in found]) if len(engines) > 1 else None
-    requests = [_request(s, hits[s.id], quantile, limit) for s in spectra.spectra]
+    probability = {e: f for e in engines if (f := _probability_scale([_scores(h, e) for h in hits.values()]))}
+    requests = [_request(s, hits[s.id], quantile, probability, limit) for s in spectra.spectra]
+    others = [e for e in engines if e not in probability]
+    if probability and others:
+        requests = _with_beliefs(requests, others)
     empty = [r.id for r in requests if not r.candidates]
     if empty:
         shown = ", ".join(empty[:10]) + (" ..." if len(empty) > 10 else "")
@@ -145,14 +151,81 @@ def _quantiles(hits: Iterable[Hit]) -> dict[str, np.ndarray]:
     return {e: np.sort(np.array(v)) for e, v in scores.items()}
 
 
+def _scores(hits: Iterable[Hit], engine: str) -> list[float | None]:
+    return [h.score for h in hits if h.engine == engine]
+
+
+def _probability_scale(lists: Iterable[Sequence[float | None]]) -> Callable[[float], float] | None:
+    """Return what turns an engine's scores into probabilities, or None where they are something else.
+
+    Beam search reports a sequence's (log-)probability, other engines numbers of their own. Probabilities of one spectrum's
+    candidates sum to 1 at most, in every list; a list of one tells nothing. A sum that is tiny everywhere is no
+    probability either, but some negative score: at least a twentieth must lie on the candidates on average.
+    """
+    several = [x for x in lists if len(x) > 1]
+    if not several or any(s is None for x in several for s in x):
+        return None
+    for scale, low, high in ((math.exp, -math.inf, 0.0), (float, 0.0, 1.0)):
+        if all(s is not None and low <= s <= high for x in several for s in x):
+            sums = np.array([sum(scale(s) for s in x if s is not None) for x in several])
+            return scale if sums.max() <= 1.001 and sums.mean() >= 0.05 else None
+    return None
+
+
+def _with_beliefs(requests: Sequence[PeptideRequest], engines: Sequence[str]) -> list[PeptideRequest]:
+    """Give engines that report no probability one: the share of what is believed true that they propose, equally divided.
+
+    That share is seen where another engine believes in its first candidate: how often, weighted by that belief, this engine
+    proposes it too.
+    """
+    known, total = dict.fromkeys(engines, 0.5), 1.0
+    for r in requests:
+        belief = np.array([sum(v for k, v in c.features.items() if k.startswith("probability:")) for c in r.candidates])
+        if belief.any():
+            top = r.candidates[int(belief.argmax())].features
+            total += belief.max()
+            for e in engines:
+                known[e] += belief.max() * (f"rank:{e}" in top)
+    out = []
+    for r in requests:
+        n = {e: sum(f"rank:{e}" in c.features for c in r.candidates) for e in engines}
+        out.append(
+            replace(
+                r,
+                candidates=tuple(
+                    replace(
+                        c,
+                        features={
+                            **c.features,
+                            **{
+                                f"probability:{e}": known[e] / total / n[e]
+                                for e in engines
+                                if f"rank:{e}" in c.features
+                            },
+                        },
+                    )
+                    for c in r.candidates
+                ),
+            )
+        )
+    return out
+
+
 def _request(
-    spectrum: Spectrum, hits: Sequence[Hit], quantile: Mapping[str, np.ndarray] | None, limit: int | None
+    spectrum: Spectrum,
+    hits: Sequence[Hit],
+    quantile: Mapping[str, np.ndarray] | None,
+    probability: Mapping[str, Callable[[float], float]],
+    limit: int | None,
 ) -> PeptideRequest:
     merged: dict[str, dict[str, Any]] = {}
     for hit in sorted(hits, key=lambda h: h.rank):
         entry = merged.setdefault(
             fold(hit.tokens), {"tokens": hit.tokens, "features": {}, "scores": [], "rank": hit.rank}
         )
+        if hit.score is not None and hit.engine in probability:
+            name = f"probability:{hit.engine}"
+            entry["features"][name] = entry["features"].get(name, 0.0) + probability[hit.engine](hit.score)
         name = f"rank:{hit.engine}"
         if name in entry["features"]:
             continue
@@ -176,6 +249,20 @@ def _request(
         order = sorted(range(len(candidates)), key=lambda i: -(candidates[i].score or 0.0))
         candidates = [candidates[i] for i in order]
     return Request(spectrum.id, spectrum, tuple(candidates[:limit]))
+
+
+def log_prior(request: PeptideRequest) -> FloatArray:
+    """What the engines believe of each candidate, natural logarithm, shape (n_candidates,).
+
+    The engines' mean probability (features ``probability:ENGINE``), relative to a candidate of average probability; zeros where
+    no engine reports any.
+    """
+    n = len(request.candidates)
+    believed = [[v for k, v in c.features.items() if k.startswith("probability:")] for c in request.candidates]
+    if n < 2 or not any(believed):
+        return np.zeros(n)
+    out = np.log(np.maximum([sum(v) for v in believed], 1e-12))
+    return out - np.log(np.mean(np.exp(out)))
 
 
 def gold_of(requests: Iterable[PeptideRequest], labels: Mapping[str, str]) -> dict[str, dict[str, float]]:

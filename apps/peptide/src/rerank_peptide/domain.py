@@ -51,7 +51,7 @@ def _sample() -> Dataset[Any, Any]:
 methods: dict[str, Method] = {
     "default": Method(
         _linear,
-        "conditional logit over spectrum and peptide features and the axial network, shrunk towards the hand rule",
+        "conditional logit over spectrum and peptide features and the axial network, plus the engine's log-probability",
         "McFadden 1974; RankNovo (arXiv 2505.17552); features ours",
         ("torch", "depthcharge-ms"),
         {"intensity": "packaged", "tolerance": 0.02, "device": "auto"},

@@ -12,7 +12,7 @@ from rerank_core.learning import feature_table
 from rerank_core.reranker import Reranker, Scores, digest
 from rerank_core.types import FloatArray, Ranking
 from rerank_peptide import baselines
-from rerank_peptide.data import PeptideRequest
+from rerank_peptide.data import PeptideRequest, log_prior
 from rerank_peptide.features import BASE_NAMES, IntensitySource, SpectrumFeatures, spectrum_features
 from rerank_peptide.probabilities import confidence
 from rerank_peptide.ranker import Linear, Ranker, packaged_ranker
@@ -82,6 +82,8 @@ class FeatureRanker:
 class LinearRanker:
     """The default: a linear model of spectrum and peptide features and of the axial network's match logit.
 
+    Where an engine's scores are probabilities, their logarithm is added as a prior: the sum is in logits.
+
     Parameters
     ----------
     intensity
@@ -125,7 +127,8 @@ class LinearRanker:
                 out.append(np.empty(0))
                 continue
             table = spectrum_features(r.query, peptides, part, tolerance=self.tolerance)
-            out.append(self.model.score(np.column_stack([table, match]), (*BASE_NAMES, "match")))
+            evidence = self.model.score(np.column_stack([table, match]), (*BASE_NAMES, "match"))
+            out.append(evidence + log_prior(r))
         return out
 
     def rerank(self, requests: Sequence[PeptideRequest]) -> list[Ranking]:
