@@ -141,6 +141,9 @@ def quality(data: Path) -> None:
                 table = np.array([sure, [hits[method][r.id] for r in answered]]).T
                 low, high = bootstrap(table, lambda r: ece(r[:, 0], r[:, 1]))
                 line += f"   ECE of {len(answered)} {ece(table[:, 0], table[:, 1]):.3f} [{low:.3f}, {high:.3f}]"
+                perfect = np.random.default_rng(0).random((1000, len(answered))) < table[:, 0]
+                chance = [ece(table[:, 0], right.astype(float)) for right in perfect]
+                line += f", were they true {np.mean(chance):.3f}, at most {np.quantile(chance, 0.95):.3f}"
             print(line, flush=True)
 
 
