@@ -102,6 +102,7 @@ def quality(data: Path) -> None:
     from rerank_peptide.data import gold_of, join
     from rerank_peptide.domain import domain
     from rerank_peptide.pipeline import as_file, run_engine
+    from rerank_peptide.pipeline import probabilities as result_probabilities
     from rerank_peptide.spectra import read_spectra
     from rerank_peptide.tables import read_candidates
 
@@ -137,7 +138,8 @@ def quality(data: Path) -> None:
                     d, low, high, _ = paired_bootstrap(hits[method], hits[other])
                     line += f"   over {other} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
                 answered = [r for r in ranked if r.items]
-                sure = [float(reranker.probabilities(np.array([x.score for x in r.items]))[0]) for r in answered]
+                by_id = {r.id: r for r in requests}
+                sure = [float(result_probabilities(by_id[r.id], r, reranker).max()) for r in answered]
                 table = np.array([sure, [hits[method][r.id] for r in answered]]).T
                 low, high = bootstrap(table, lambda r: ece(r[:, 0], r[:, 1]))
                 line += f"   ECE of {len(answered)} {ece(table[:, 0], table[:, 1]):.3f} [{low:.3f}, {high:.3f}]"

@@ -114,6 +114,9 @@ def test_default_follows_a_sure_engine_where_the_spectrum_does_not_decide(small:
     without = {x.id: x.score for x in method.rerank([bare])[0].items}
     moved = (by["EPPTLDEK"] - by["PEPTLDEK"]) - (without["EPPTLDEK"] - without["PEPTLDEK"])  # type: ignore[operator]
     assert moved == pytest.approx(2.94, abs=1e-3)
+    # The engine gives the two 0.992 in all; so do the probabilities.
+    sure = method.probabilities(request, np.array([by[c.id] for c in request.candidates]))
+    assert sure.sum() == pytest.approx(np.exp(-3.0) + np.exp(-0.06))
 
 
 @settings(deadline=None)

@@ -128,8 +128,8 @@ class AxialRanker:
         """Predict and sort."""
         return [Ranking.from_scores(r, s) for r, s in zip(requests, self.scores(requests), strict=True)]
 
-    def probabilities(self, scores: FloatArray) -> FloatArray | None:
-        """Return calibrated probabilities of one request's scores, or None without calibration."""
+    def probabilities(self, request: PeptideRequest, scores: FloatArray) -> FloatArray | None:
+        """Return calibrated probabilities of a request's scores, in its order, or None without calibration."""
         from rerank_peptide.probabilities import confidence, posterior
 
         if self.calibration is None or not scores.size:

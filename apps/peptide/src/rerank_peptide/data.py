@@ -265,6 +265,13 @@ def log_prior(request: PeptideRequest) -> FloatArray:
     return out - np.log(np.mean(np.exp(out)))
 
 
+def believed_share(request: PeptideRequest) -> float | None:
+    """How probable the engines hold it that one of the candidates is right; of several the largest, None where none says."""
+    engines = {k for c in request.candidates for k in c.features if k.startswith("probability:")}
+    sums = [sum(c.features.get(e, 0.0) for c in request.candidates) for e in engines]
+    return min(max(sums), 1.0) if sums else None
+
+
 def gold_of(requests: Iterable[PeptideRequest], labels: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Return gains: 1 for a candidate that matches the label in every residue (0.5/0.1 Da), for labelled spectra."""
     from rerank_peptide.matching import peptide_match

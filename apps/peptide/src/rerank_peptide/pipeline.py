@@ -97,7 +97,7 @@ def results(
     """Attach probabilities and per-residue figures to rankings."""
     by_id = {r.id: r for r in requests}
     ordered = [by_id[r.id] for r in rankings]
-    probabilities = [_probabilities(q, r, reranker) for q, r in zip(ordered, rankings, strict=True)]
+    said = [probabilities(q, r, reranker) for q, r in zip(ordered, rankings, strict=True)]
     support = {}
     for request, ranking in zip(ordered, rankings, strict=True):
         contents = {c.id: c.content for c in request.candidates}
@@ -106,16 +106,17 @@ def results(
     rmd = getattr(reranker, "residue_deviation", None)
     if rmd is not None and not rmd:  # a run that was taken up again, or ran elsewhere
         reranker.scores(ordered)
-    return identifications(ordered, rankings, probabilities, support, rmd, top)
+    return identifications(ordered, rankings, said, support, rmd, top)
 
 
-def _probabilities(request: PeptideRequest, ranking: Ranking, reranker: Any) -> FloatArray | None:
+def probabilities(request: PeptideRequest, ranking: Ranking, reranker: Any) -> FloatArray | None:
+    """Return the probability of each of a request's candidates, in its order, where the reranker tells any."""
     calibrate = getattr(reranker, "probabilities", None)
     if calibrate is None or not ranking.items:
         return None
     by_id = {x.id: np.nan if x.score is None else x.score for x in ranking.items}
     scores = np.array([by_id[c.id] for c in request.candidates])
-    return calibrate(scores) if np.isfinite(scores).all() else None
+    return calibrate(request, scores) if np.isfinite(scores).all() else None
 
 
 def residue_support(spectrum: Spectrum, tokens: Sequence[str]) -> tuple[float, ...]:

@@ -7,12 +7,13 @@ from importlib import resources
 from typing import Any, Final
 
 import numpy as np
+from scipy.special import softmax
 
 from rerank_core.learning import feature_table
 from rerank_core.reranker import Reranker, Scores, digest
 from rerank_core.types import FloatArray, Ranking
 from rerank_peptide import baselines
-from rerank_peptide.data import PeptideRequest, log_prior
+from rerank_peptide.data import PeptideRequest, believed_share, log_prior
 from rerank_peptide.features import BASE_NAMES, IntensitySource, SpectrumFeatures, spectrum_features
 from rerank_peptide.probabilities import confidence
 from rerank_peptide.ranker import Linear, Ranker, packaged_ranker
@@ -68,8 +69,8 @@ class FeatureRanker:
         """Extract features, score, sort; the reason names what speaks for the candidate."""
         return [Ranking.from_scores(r, s) for r, s in zip(requests, self.scores(requests), strict=True)]
 
-    def probabilities(self, scores: FloatArray) -> FloatArray | None:
-        """Return calibrated probabilities of one request's scores, or None without calibration."""
+    def probabilities(self, request: PeptideRequest, scores: FloatArray) -> FloatArray | None:
+        """Return calibrated probabilities of a request's scores, in its order, or None without calibration."""
         if self.ranker.calibration is None or not scores.size:
             return None
         return self.ranker.calibration.predict(confidence(scores))
@@ -135,11 +136,18 @@ class LinearRanker:
         """Score and sort."""
         return [Ranking.from_scores(r, s) for r, s in zip(requests, self.scores(requests), strict=True)]
 
-    def probabilities(self, scores: FloatArray) -> FloatArray | None:
-        """Return calibrated probabilities of one request's scores."""
+    def probabilities(self, request: PeptideRequest, scores: FloatArray) -> FloatArray | None:
+        """Return calibrated probabilities of a request's scores, in its order.
+
+        Where an engine says how probable its candidates are, these share what it gives them in all: the calibration set
+        knows no such engine.
+        """
         if self.model.calibration is None or not scores.size:
             return None
-        return self.model.calibration.predict(confidence(scores))
+        believed = believed_share(request)
+        if believed is None:
+            return self.model.calibration.predict(confidence(scores))
+        return believed * softmax(scores)
 
     def fingerprint(self) -> str:
         """Return the digest of weights and settings."""
