@@ -188,26 +188,10 @@ def _with_beliefs(requests: Sequence[PeptideRequest], engines: Sequence[str]) ->
                 known[e] += belief.max() * (f"rank:{e}" in top)
     out = []
     for r in requests:
-        n = {e: sum(f"rank:{e}" in c.features for c in r.candidates) for e in engines}
-        out.append(
-            replace(
-                r,
-                candidates=tuple(
-                    replace(
-                        c,
-                        features={
-                            **c.features,
-                            **{
-                                f"probability:{e}": known[e] / total / n[e]
-                                for e in engines
-                                if f"rank:{e}" in c.features
-                            },
-                        },
-                    )
-                    for c in r.candidates
-                ),
-            )
-        )
+        each = {e: known[e] / total / max(1, sum(f"rank:{e}" in c.features for c in r.candidates)) for e in engines}
+        shares = [{f"probability:{e}": p for e, p in each.items() if f"rank:{e}" in c.features} for c in r.candidates]
+        believed = (replace(c, features={**c.features, **s}) for c, s in zip(r.candidates, shares, strict=True))
+        out.append(replace(r, candidates=tuple(believed)))
     return out
 
 

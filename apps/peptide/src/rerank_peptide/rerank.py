@@ -151,7 +151,7 @@ class LinearRanker:
 
     def fingerprint(self) -> str:
         """Return the digest of weights and settings."""
-        return digest("peptide-linear", self.model, self.axial.fingerprint(), self.intensity, self.tolerance)
+        return digest("peptide-linear with prior", self.model, self.axial.fingerprint(), self.intensity, self.tolerance)
 
 
 def _bare(request: PeptideRequest) -> PeptideRequest:
